@@ -1,0 +1,49 @@
+"""FUSE, both halves, in Python.
+
+``fusewire.mount(fs, path)`` serves a filesystem written in Python on Linux; ``fusewire.Kernel()`` drives any FUSE filesystem
+with no mount at all. The rooms of the house are described in docs/design.md.
+"""
+
+from ._version import __version__
+from .daemon import (
+    Attributes,
+    Changes,
+    DirEntry,
+    Entry,
+    Lock,
+    Opened,
+    Operations,
+    Request,
+    Session,
+    Settings,
+    StatFS,
+    current_request,
+)
+from .drive import Buried, Deadlock, Kernel, Process
+from .linux.mounts import MountError, MountOptions
+from .mounting import Mounted, mount, run
+
+__all__ = [
+    "Attributes",
+    "Buried",
+    "Changes",
+    "Deadlock",
+    "DirEntry",
+    "Entry",
+    "Kernel",
+    "Lock",
+    "MountError",
+    "MountOptions",
+    "Mounted",
+    "Opened",
+    "Operations",
+    "Process",
+    "Request",
+    "Session",
+    "Settings",
+    "StatFS",
+    "__version__",
+    "current_request",
+    "mount",
+    "run",
+]

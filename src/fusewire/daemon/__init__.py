@@ -1,0 +1,26 @@
+"""The daemon's half: what a filesystem written in Python implements, and the session that answers the kernel with it.
+
+Sans I/O: messages come and go as bytes; reading, writing, waiting and threads are ``fusewire.transport``'s.
+"""
+
+from .attributes import Attributes, DirEntry, Entry, Lock, Opened, StatFS
+from .operations import Changes, Operations
+from .request import Request, current_request
+from .session import Session
+from .settings import Granted, Settings
+
+__all__ = [
+    "Attributes",
+    "Changes",
+    "DirEntry",
+    "Entry",
+    "Granted",
+    "Lock",
+    "Opened",
+    "Operations",
+    "Request",
+    "Session",
+    "Settings",
+    "StatFS",
+    "current_request",
+]

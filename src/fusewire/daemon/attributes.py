@@ -1,0 +1,124 @@
+"""What handlers return: attributes, entries, open files, directory entries. Plain objects, checked when they are packed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..wire.layouts import KSTATFS
+
+NANO = 1_000_000_000
+_U64 = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What stat(2) shows of an inode.
+
+    ``mode`` with the type (``stat.S_IFREG | 0o644``), ``size`` in bytes, times in nanoseconds since 1970, ``blocks`` in units
+    of 512 bytes (None: as many as ``size`` takes), ``blksize`` the preferred size of I/O in bytes.
+    """
+
+    ino: int
+    mode: int
+    nlink: int = 1
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    rdev: int = 0
+    atime_ns: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    btime_ns: int = 0
+    blksize: int = 4096
+    blocks: int | None = None
+    flags: int = 0
+
+    @classmethod
+    def of(cls, st: os.stat_result, ino: int = 0) -> Attributes:
+        """The attributes that os.stat() found, under the number ``ino`` (0: the file's own)."""
+        return cls(
+            ino or st.st_ino, st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_rdev,
+            st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns, 0, st.st_blksize, st.st_blocks,
+        )  # fmt: skip
+
+    def fields(self) -> tuple[int, ...]:
+        """In the order of ``fuse_attr``."""
+        asec, ansec = divmod(self.atime_ns, NANO)
+        msec, mnsec = divmod(self.mtime_ns, NANO)
+        csec, cnsec = divmod(self.ctime_ns, NANO)
+        blocks = self.blocks
+        if blocks is None:
+            blocks = (self.size + 511) >> 9
+        return (
+            self.ino, self.size, blocks, asec & _U64, msec & _U64, csec & _U64, ansec, mnsec, cnsec,
+            self.mode, self.nlink, self.uid, self.gid, self.rdev, self.blksize, self.flags,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Entry:
+    """A name's inode, as LOOKUP and everything that makes one answers it. It grants the kernel one more reference.
+
+    ``ino`` 0: nothing is there, and the kernel may remember that for ``entry_timeout``. Timeouts are in seconds; None takes
+    the filesystem's own. ``generation`` tells inodes apart that had the same number at different times.
+    """
+
+    attributes: Attributes
+    ino: int | None = None
+    generation: int = 0
+    entry_timeout: float | None = None
+    attr_timeout: float | None = None
+
+
+class Opened(NamedTuple):
+    """An open file: ``fh`` comes back with every request on it, ``flags`` are ``FOpenFlag``, ``backing_id`` for
+    passthrough (7.40)."""
+
+    fh: int = 0
+    flags: int = 0
+    backing_id: int = 0
+
+
+class DirEntry(NamedTuple):
+    """A name in a directory. ``offset`` is where reading goes on behind it (never 0); ``mode``'s type is shown.
+
+    With ``entry`` it also answers a LOOKUP, in READDIRPLUS (not for ``.`` and ``..``).
+    """
+
+    name: bytes
+    ino: int
+    mode: int
+    offset: int
+    entry: Entry | None = None
+
+
+class Lock(NamedTuple):
+    """A byte-range lock: ``start`` to ``end`` inclusive, ``type`` F_RDLCK, F_WRLCK or F_UNLCK, ``owner`` the kernel's
+    number for who holds it (the descriptor table of a process; for flock the open file)."""
+
+    start: int
+    end: int
+    type: int
+    pid: int = 0
+    owner: int = 0
+
+
+class StatFS(NamedTuple):
+    """What statvfs(3) shows: ``blocks``, ``bfree`` and ``bavail`` in units of ``frsize`` bytes."""
+
+    blocks: int = 0
+    bfree: int = 0
+    bavail: int = 0
+    files: int = 0
+    ffree: int = 0
+    bsize: int = 4096
+    namelen: int = 255
+    frsize: int = 4096
+
+    def pack(self) -> bytes:
+        return _pack_kstatfs(*self, 0, bytes(24))
+
+
+_pack_kstatfs = KSTATFS.pack_fields

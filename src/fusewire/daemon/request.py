@@ -1,0 +1,107 @@
+"""The request that a handler is answering: who asks, and everything that its message says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ..wire.codec import Message, decode_request
+from ..wire.flags import Opcode
+from ..wire.layout import Buffer
+from ..wire.table import LATEST, Dialect
+
+
+class Request:
+    """One request. ``uid``, ``gid`` and ``pid`` are the caller's (``pid`` 0: none of this pid namespace).
+
+    Valid while its handler runs; an ``async`` handler may keep it.
+    """
+
+    __slots__ = (
+        "_event", "_message", "dialect", "gid", "interrupted", "nodeid", "on_interrupt", "opcode", "pid", "uid", "unique",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        opcode: int,
+        unique: int,
+        nodeid: int,
+        uid: int,
+        gid: int,
+        pid: int,
+        message: Buffer,
+        dialect: Dialect = LATEST,
+    ) -> None:
+        self.opcode = opcode
+        self.unique = unique
+        self.nodeid = nodeid
+        self.uid = uid
+        self.gid = gid
+        self.pid = pid
+        self.dialect = dialect
+        self.interrupted = False  # the caller got a signal: an answer of EINTR would please it
+        self.on_interrupt: Callable[[], None] | None = None
+        self._event: threading.Event | None = None
+        self._message = message
+
+    def __repr__(self) -> str:
+        try:
+            name = Opcode(self.opcode).name
+        except ValueError:
+            name = f"opcode {self.opcode}"
+        return f"{name} {self.unique} (node {self.nodeid}, pid {self.pid})"
+
+    @property
+    def message(self) -> Message:
+        """The whole message, decoded."""
+        return decode_request(self._message, self.dialect)[1]
+
+    @property
+    def args(self) -> Any:
+        """The struct in front of the message's body (``ReadIn``, ``SetattrIn``, ...), with every flag of the protocol."""
+        return self.message.structs[0]
+
+    @property
+    def umask(self) -> int:
+        """The caller's umask, in CREATE, MKNOD, MKDIR and TMPFILE."""
+        return int(self.args.umask)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The caller's supplementary groups, read from /proc/PID/status now. Raises ProcessLookupError when it is gone."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError as error:
+            raise ProcessLookupError(f"process {self.pid}, which asked, cannot be seen") from error
+        line = next(line for line in status.splitlines() if line.startswith("Groups:"))
+        return tuple(map(int, line.split()[1:]))
+
+    def interrupt(self) -> None:
+        """The session's: a FUSE_INTERRUPT for this request came."""
+        self.interrupted = True
+        if self._event is not None:
+            self._event.set()
+        if self.on_interrupt is not None:
+            self.on_interrupt()
+
+    def wait_interrupted(self, timeout: float | None = None) -> bool:
+        """Sleep until the caller is interrupted, at most ``timeout`` seconds; whether it was."""
+        if self._event is None:
+            self._event = threading.Event()
+        if self.interrupted:
+            return True
+        return self._event.wait(timeout)
+
+
+_current: ContextVar[Request] = ContextVar("fusewire_request")
+
+
+def current_request() -> Request:
+    """The request that the running handler answers. Raises RuntimeError outside a handler."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError("no request is being handled here") from None

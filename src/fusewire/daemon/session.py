@@ -1,0 +1,252 @@
+"""A session: one message in, the buffers of its answer out. It never reads, writes, waits or starts anything.
+
+Rules. Every request that is due an answer gets exactly one, whatever its handler does. A malformed message is logged and
+refused with EIO where it has a unique, and the session lives on. Before INIT nothing but INIT is answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..inspect.events import EventStream, Kind
+from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
+from ..wire.errno import Errno, error_name
+from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, Opcode
+from ..wire.layout import Buffer, ProtocolError
+from ..wire.layouts import (
+    BATCH_FORGET_IN,
+    FORGET_IN,
+    FORGET_ONE,
+    IN_HEADER,
+    INIT_IN,
+    INIT_OUT,
+    INTERRUPT_IN,
+    OUT_HEADER,
+    InitOut,
+)
+from ..wire.render import opcode_name
+from ..wire.table import LATEST, OPERATIONS, Dialect
+
+from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock
+from .errors import errno_of
+from .operations import Operations
+from .request import Request, _current
+from .settings import Granted, negotiate
+
+log = logging.getLogger("fusewire.daemon")
+
+Answer = tuple[Buffer, ...]
+_unpack_header = IN_HEADER.unpack_fields
+_pack_header = OUT_HEADER.pack_fields
+
+
+class Session:
+    """Serves one filesystem. ``granted`` is None until INIT; ``in_flight`` are the requests being handled, by unique.
+
+    ``events``: where to record what is performed; ``who`` gives the pid and name of the thread that does.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self.granted: Granted | None = None
+        self.dialect: Dialect = LATEST
+        self.destroyed = False
+        self.in_flight: dict[int, Request] = {}
+        self.events: EventStream | None = None
+        self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
+        self._bound: dict[int, Bound] = bind(operations)
+        self._flock = bind_flock(operations)
+        operations.session = self
+
+    @property
+    def buffer_size(self) -> int:
+        """How many bytes a reader must have room for: the largest WRITE, and its headers."""
+        return max(8192, self.operations.settings.max_write + 4096)
+
+    def handle(self, message: Buffer) -> Answer | Awaitable[Answer] | None:
+        """Answer one whole message. None where no answer is due; an awaitable where the handler is ``async``.
+
+        ``message`` may be reused by the caller as soon as this returns (an async handler gets its own copy).
+        """
+        try:
+            length, opcode, unique, nodeid, uid, gid, pid, extensions, _ = _unpack_header(message)
+        except struct.error:
+            log.error("refused: a message of %d bytes has no header", len(message))
+            return None
+        if length != len(message):
+            log.error(
+                "refused: %s says %d bytes, %d came", opcode_name(opcode), length, len(message)
+            )
+            return _error(unique, Errno.EIO)
+        bound = self._bound.get(opcode)
+        if bound is None or self.granted is None:
+            return self._special(opcode, unique, nodeid, memoryview(message)[IN_HEADER_SIZE:])
+        if bound.is_async:
+            message = bytes(message)
+        request = Request(opcode, unique, nodeid, uid, gid, pid, message, self.dialect)
+        end = length - extensions * 8
+        body = memoryview(message)[IN_HEADER_SIZE:end]
+        if self._flock is not None and opcode in _SETLK and len(body) >= 48 and is_flock(body):
+            bound = self._flock
+        try:
+            args = bound.decode(nodeid, body)
+        except (ProtocolError, struct.error) as error:
+            log.error("refused: malformed %r: %s", request, error)
+            return _error(unique, Errno.EIO)
+        if bound.is_async:
+            return self._handle_async(request, bound, args, body)
+        self.in_flight[unique] = request
+        _current.set(request)
+        if self.events is not None:
+            self._perform(bound)
+        try:
+            return self._encode(request, bound, bound.method(*args), body)
+        except Exception as error:
+            return self._failed(request, bound, error)
+        finally:
+            del self.in_flight[unique]
+
+    async def _handle_async(
+        self, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview
+    ) -> Answer:
+        self.in_flight[request.unique] = request
+        _current.set(request)
+        try:
+            return self._encode(request, bound, await bound.method(*args), body)
+        except Exception as error:
+            return self._failed(request, bound, error)
+        finally:
+            del self.in_flight[request.unique]
+
+    def _encode(self, request: Request, bound: Bound, result: Any, body: memoryview) -> Answer:
+        try:
+            payload: Buffer = bound.encode(self.operations, result, body)
+        except OSError:
+            raise
+        except (BadAnswer, TypeError, ValueError, AttributeError, struct.error) as error:
+            log.error("%s(node %d) returned nonsense: %s", bound.name, request.nodeid, error)
+            return _error(request.unique, Errno.EIO)
+        size = len(payload)
+        if not size:
+            return (_pack_header(OUT_HEADER_SIZE, 0, request.unique),)
+        return _pack_header(OUT_HEADER_SIZE + size, 0, request.unique), payload
+
+    def _failed(self, request: Request, bound: Bound, error: Exception) -> Answer:
+        number = errno_of(error)
+        if number is None:
+            log.error("%s(node %d) raised", bound.name, request.nodeid, exc_info=error)
+            number = int(Errno.EIO)
+        return _error(request.unique, number)
+
+    def _perform(self, bound: Bound) -> None:
+        assert self.events is not None
+        self.events.emit(*self.who(), Kind.STEP, f"perform {bound.name}")
+
+    # -- what is not the filesystem's to answer ---------------------------------------------------------------------
+
+    def _special(self, opcode: int, unique: int, nodeid: int, body: memoryview) -> Answer | None:
+        try:
+            match opcode:
+                case Opcode.INIT:
+                    return self._init(unique, body)
+                case Opcode.FORGET:
+                    self._forget(nodeid, FORGET_IN.unpack(body).nlookup)
+                    return None
+                case Opcode.BATCH_FORGET:
+                    self._batch_forget(body)
+                    return None
+                case Opcode.INTERRUPT:
+                    return self._interrupt(unique, INTERRUPT_IN.unpack(body).unique)
+                case Opcode.DESTROY:
+                    self.destroy()
+                    return _ok(unique)
+                case Opcode.NOTIFY_REPLY:
+                    return None
+        except ProtocolError as error:
+            log.error("refused: malformed %s: %s", opcode_name(opcode), error)
+            return _error(unique, Errno.EIO)
+        if self.granted is None:
+            log.error("refused: %s before INIT", opcode_name(opcode))
+            return _error(unique, Errno.EIO)
+        if opcode not in OPERATIONS:
+            log.warning("opcode %d is none of protocol 7.%d's", opcode, KERNEL_MINOR_VERSION)
+        return _error(unique, Errno.ENOSYS)
+
+    def _init(self, unique: int, body: memoryview) -> Answer:
+        if self.granted is not None:
+            log.error("refused: a second INIT")
+            return _error(unique, Errno.EIO)
+        if len(body) < 8:
+            raise ProtocolError(f"INIT takes 16 bytes, {len(body)} are there")
+        asked = INIT_IN.unpack_short(body)
+        if asked.major > KERNEL_VERSION:
+            # The kernel asks again with what we can.
+            return _reply(unique, INIT_OUT.pack(InitOut(KERNEL_VERSION, KERNEL_MINOR_VERSION)))
+        if asked.major < KERNEL_VERSION or asked.minor < OLDEST_MINOR_VERSION:
+            log.error(
+                "refused: the kernel speaks FUSE %d.%d, 7.%d is the oldest we do",
+                asked.major, asked.minor, OLDEST_MINOR_VERSION,
+            )  # fmt: skip
+            return _error(unique, Errno.EPROTO)
+        granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations))
+        self.dialect = Dialect(granted.minor, granted.flags)
+        try:
+            self.operations.init(granted)
+        except Exception as error:
+            number = errno_of(error) or int(Errno.EIO)
+            log.error(
+                "init raised; the mount is refused with %s", error_name(number), exc_info=error
+            )
+            return _error(unique, number)
+        self.granted = granted
+        return _reply(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
+
+    def _forget(self, nodeid: int, nlookup: int) -> None:
+        try:
+            self.operations.forget(nodeid, nlookup)
+        except Exception as error:
+            log.error("forget(node %d) raised", nodeid, exc_info=error)
+
+    def _batch_forget(self, body: memoryview) -> None:
+        count = BATCH_FORGET_IN.unpack(body).count
+        if len(body) != BATCH_FORGET_IN.size + count * FORGET_ONE.size:
+            raise ProtocolError(f"{count} forgets announced in {len(body)} bytes")
+        for index in range(count):
+            one = FORGET_ONE.unpack(body, BATCH_FORGET_IN.size + index * FORGET_ONE.size)
+            self._forget(one.nodeid, one.nlookup)
+
+    def _interrupt(self, unique: int, interrupted: int) -> Answer | None:
+        """Tell the handler. For a request that is not here (yet) the kernel is asked to come again."""
+        request = self.in_flight.get(interrupted)
+        if request is None:
+            return _error(unique, Errno.EAGAIN)
+        request.interrupt()
+        return None
+
+    def destroy(self) -> None:
+        """The session is over; calls the filesystem's ``destroy`` once."""
+        if self.destroyed:
+            return
+        self.destroyed = True
+        try:
+            self.operations.destroy()
+        except Exception as error:
+            log.error("destroy raised", exc_info=error)
+
+
+_SETLK = (Opcode.SETLK, Opcode.SETLKW)
+
+
+def _ok(unique: int) -> Answer:
+    return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
+
+
+def _reply(unique: int, body: bytes) -> Answer:
+    return _pack_header(OUT_HEADER_SIZE + len(body), 0, unique), body
+
+
+def _error(unique: int, number: int) -> Answer:
+    return (_pack_header(OUT_HEADER_SIZE, -int(number), unique),)

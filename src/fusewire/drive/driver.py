@@ -1,0 +1,83 @@
+"""What every driver does: run a system call for a task, start a worker, wake, keep the clock, notice a deadlock."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from ..inspect.graph import Deadlocked
+from ..kernel.queue import Deadlock, Task, can_go_on, wait_graph
+
+T = TypeVar("T")
+Coro = Coroutine[Any, Any, T]
+log = logging.getLogger("fusewire.drive")
+
+
+class Buried(RuntimeError):
+    """Under ``inline`` a call has its result, but lies beneath another's frames, which wait for it. Use ``threads``."""
+
+
+class Driver(abc.ABC):
+    """Runs the coroutines of the kernel's half. ``tasks`` are all that live; ``deadlocks`` all that were found.
+
+    ``policy`` is what happens to a deadlock: ``report`` (it is recorded), ``interrupt`` (the youngest waiter gets EDEADLK)
+    or ``raise`` (that, and the call that brought it about raises ``Deadlock``).
+    """
+
+    def __init__(self, policy: str) -> None:
+        if policy not in ("report", "interrupt", "raise"):
+            raise ValueError(f"on_deadlock is report, interrupt or raise, not {policy!r}")
+        self.policy = policy
+        self.tasks: list[Task] = []
+        self.deadlocks: list[Deadlocked] = []
+        self.listeners: list[Callable[[Deadlocked], None]] = []
+
+    @abc.abstractmethod
+    def run(self, task: Task, coroutine: Coro[T]) -> T:
+        """Run a system call of ``task`` to its end."""
+
+    @abc.abstractmethod
+    def start(self, task: Task, coroutine: Coro[None]) -> None:
+        """Let ``task`` live by itself: a daemon's worker."""
+
+    @abc.abstractmethod
+    def wake(self, task: Task) -> None:
+        """The kernel's half calls it: a sleeping task can go on."""
+
+    @abc.abstractmethod
+    def now(self) -> int:
+        """The kernel half's clock, in nanoseconds."""
+
+    @property
+    @abc.abstractmethod
+    def current(self) -> Task | None:
+        """The task in whose user mode this very code runs."""
+
+    @abc.abstractmethod
+    def locked(self) -> contextlib.AbstractContextManager[Any]:
+        """Held while something outside any task (a kill, an abort) changes the kernel's state."""
+
+    @abc.abstractmethod
+    def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
+        """Wait until ``tasks`` have exited, at most ``timeout`` seconds; returns those that have not."""
+
+    def check(self, task: Task) -> Deadlocked | None:
+        """``task`` has just gone to sleep: does that close a circle?"""
+        sleep = task.sleep
+        if sleep is None or sleep.idle or can_go_on(task):
+            return None
+        graph = wait_graph(self.tasks)
+        found = next((found for found in graph.deadlocks() if repr(task) in found.tasks), None)
+        if found is None:
+            return None
+        self.deadlocks.append(found)
+        log.warning("deadlock: %s", found.words())
+        for listener in self.listeners:
+            listener(found)
+        return found
+
+    def exception(self, found: Deadlocked) -> Deadlock:
+        return Deadlock(found.words())

@@ -1,0 +1,151 @@
+"""The ``inline`` driver: one thread, no locks, the same order every time.
+
+A call runs until it sleeps; then whoever was woken has its turn, daemons included, first come first served. When the first
+call ends, the rest goes on until the system is quiet: RELEASE and FORGET have been seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from ..kernel.queue import Call, Sleep, Task, wait_graph
+from .driver import Buried, Coro, Driver
+
+T = TypeVar("T")
+
+
+class Frame:
+    """One coroutine of a task. A worker whose handler makes a system call has two."""
+
+    __slots__ = ("coroutine", "done", "error", "result", "task", "throw")
+
+    def __init__(self, task: Task, coroutine: Coro[Any]) -> None:
+        self.task = task
+        self.coroutine = coroutine
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.throw: BaseException | None = None
+
+
+class Inline(Driver):
+    """See the module. Time stands still but for :meth:`advance`."""
+
+    def __init__(self, policy: str = "raise") -> None:
+        super().__init__(policy)
+        self._time = 1_000_000_000
+        self._ready: deque[Frame] = deque()
+        self._frames: dict[Task, list[Frame]] = {}
+        self._runs: list[Frame] = []
+        self._current: list[Task] = []
+
+    def now(self) -> int:
+        return self._time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._time += int(seconds * 1e9)
+
+    @property
+    def current(self) -> Task | None:
+        return self._current[-1] if self._current else None
+
+    def locked(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def wake(self, task: Task) -> None:
+        self._ready.append(self._frames[task][-1])
+
+    def start(self, task: Task, coroutine: Coro[None]) -> None:
+        frame = Frame(task, coroutine)
+        self._frames[task] = [frame]
+        self._ready.append(frame)
+        if not self._runs:
+            self.quiesce()
+
+    def run(self, task: Task, coroutine: Coro[T]) -> T:
+        frame = Frame(task, coroutine)
+        frames = self._frames.setdefault(task, [])
+        frames.append(frame)
+        self._runs.append(frame)
+        try:
+            self._step(frame)
+            while not frame.done:
+                if self._ready:
+                    self._step(self._ready.popleft())
+                else:
+                    self._stuck(frame)
+        finally:
+            self._runs.pop()
+            frames.remove(frame)
+            if not frames:
+                del self._frames[task]
+        if not self._runs:
+            self.quiesce()
+        if frame.error is not None:
+            raise frame.error
+        result: T = frame.result
+        return result
+
+    def quiesce(self) -> None:
+        """Let everyone who can go on do so, until nobody can."""
+        while self._ready:
+            self._step(self._ready.popleft())
+
+    def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
+        self.quiesce()
+        return [task for task in tasks if not task.exited]
+
+    def _step(self, frame: Frame) -> None:
+        """Run one coroutine until it sleeps or ends."""
+        task = frame.task
+        coroutine = frame.coroutine
+        value: Any = None
+        error, frame.throw = frame.throw, None
+        try:
+            while True:
+                if error is None:
+                    trap = coroutine.send(value)
+                else:
+                    thrown = error
+                    error = None
+                    trap = coroutine.throw(thrown)
+                value = None
+                if type(trap) is Sleep:
+                    if task.sleep is trap:
+                        return
+                elif type(trap) is Call:
+                    self._current.append(task)
+                    try:
+                        value = trap.function(*trap.args)
+                    except Exception as raised:
+                        error = raised
+                    finally:
+                        self._current.pop()
+        except StopIteration as stop:
+            frame.result = stop.value
+        except BaseException as raised:
+            frame.error = raised
+            if frame not in self._runs:  # a worker: nobody would ever see it
+                raise
+        frame.done = True
+
+    def _stuck(self, frame: Frame) -> None:
+        """Nobody can go on. Either the innermost call waits in vain, or what it waits for lies beneath it."""
+        buried = [beneath for beneath in self._runs[:-1] if beneath.done]
+        if buried:
+            raise Buried(
+                f"{buried[0].task!r} could go on, but lies beneath the call of {frame.task!r}, which waits for it:"
+                " use Kernel(driver='threads')"
+            )
+        found = self.check(frame.task)
+        if found is None:
+            raise AssertionError(
+                f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}"
+            )
+        frame.task.sleep = None
+        frame.throw = self.exception(found)
+        self._ready.append(frame)

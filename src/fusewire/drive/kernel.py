@@ -1,0 +1,175 @@
+"""``Kernel``: a kernel's half in this process. Mount filesystems on it, and make programs that use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..daemon import Operations, Session
+from ..inspect.events import EventStream
+from ..inspect.graph import Deadlocked, WaitGraph
+from ..kernel.queue import DETACH, Connection, Deadlock, Device, Policy, wait_graph
+from ..kernel.queue.policy import POLICIES
+from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..transport.inprocess import serve
+from .driver import Driver
+from .inline import Inline
+from .process import Path, Process
+from .threads import Threads
+
+
+class Mount:
+    """A filesystem on a :class:`Kernel`. ``daemon`` is the process that serves it, ``connection`` its queue."""
+
+    def __init__(
+        self, kernel: Kernel, path: bytes, sb: FuseSuper, daemon: Process, session: Session
+    ) -> None:
+        self.kernel = kernel
+        self.path = path
+        self.sb = sb
+        self.daemon = daemon
+        self.session = session
+        self.workers = list(daemon.program.tasks)
+
+    @property
+    def connection(self) -> Connection:
+        return self.sb.connection
+
+    def abort(self) -> None:
+        """As writing to fusectl's ``abort``: whatever waits for this mount is freed."""
+        driver = self.kernel.driver
+        with driver.locked():
+            self.connection.abort(self.kernel._init_task)
+        self.kernel._quiesce()
+
+    def unmount(self) -> None:
+        """Take it out of the tree and end its daemon. Raises TimeoutError when a handler does not come back."""
+        covered = self.sb.mountpoint_dentry
+        if covered is not None and covered.mounted is self.sb.root:
+            covered.mounted = None
+        self.abort()
+        left = self.kernel.driver.settle(self.workers, timeout=10)
+        if self in self.kernel.mounts:
+            self.kernel.mounts.remove(self)
+        if left:
+            raise TimeoutError(
+                f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}"
+            )
+
+
+class Kernel:
+    """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread) or ``"threads"``.
+
+    ``policy``: what a signal does to a waiting caller, ``"detach"`` or ``"linux"``. ``on_deadlock``: ``"report"``,
+    ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events.
+    ``pool``: how many requests a mount may have in use at once. A context manager: at its end everything is unmounted.
+    """
+
+    def __init__(
+        self,
+        driver: str = "inline",
+        *,
+        policy: str | Policy = DETACH,
+        on_deadlock: str | None = None,
+        trace: bool = False,
+        pool: int = 16_384,
+    ) -> None:
+        if driver not in ("inline", "threads"):
+            raise ValueError(f"the drivers are inline and threads, not {driver!r}")
+        kind: Callable[..., Driver] = Inline if driver == "inline" else Threads
+        self.driver: Driver = kind() if on_deadlock is None else kind(on_deadlock)
+        self.policy = POLICIES[policy] if isinstance(policy, str) else policy
+        self.events = EventStream(clock=self.driver.now) if trace else None
+        self.pool = pool
+        self.mounts: list[Mount] = []
+        self._pid = 0
+        self._connections = 0
+        self._raised: list[Deadlocked] = []
+        self.driver.listeners.append(self._raised.append)
+        self._rootfs = RootSuper()
+        self.root = self._rootfs.root
+        self._init_task = self.process("init")._main
+
+    def process(
+        self, comm: str = "python", *, uid: int | None = None, gid: int | None = None
+    ) -> Process:
+        """A new program, by default of this process's own user and group."""
+        cred = Cred(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid)
+        return Process(self, comm, cred)
+
+    def mount(
+        self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon"
+    ) -> Mount:
+        """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
+        name = os.fsencode(path)
+        if not name.startswith(b"/"):
+            raise ValueError(f"a mountpoint is an absolute path, not {path!r}")
+        self._connections += 1
+        connection = Connection(self._connections, self.policy, self.pool)
+        sb = FuseSuper(connection, self.driver.now)
+        session = Session(operations)
+        session.events = self.events
+        session.who = self._who
+        daemon = self.process(comm)
+        fd = daemon.program.files.install(DeviceFile(Device(connection)))
+        tasks = [daemon._main]
+        tasks += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
+        mount = Mount(self, name, sb, daemon, session)
+        self._attach(mount)
+        for task in tasks:
+            self.driver.start(task, serve(task, fd, session))
+        with self.driver.locked():
+            sb.send_init()
+        self._quiesce()
+        return mount
+
+    def _attach(self, mount: Mount) -> None:
+        covered = self._rootfs.mountpoint(mount.path)
+        while covered.mounted is not None:
+            covered = covered.mounted
+        covered.mounted = mount.sb.root
+        mount.sb.mountpoint_dentry = covered
+        self.mounts.append(mount)
+
+    def advance(self, seconds: float) -> None:
+        """Let the virtual clock of ``inline`` run. Raises TypeError under another driver."""
+        if not isinstance(self.driver, Inline):
+            raise TypeError("only the inline driver has a clock of its own")
+        self.driver.advance(seconds)
+
+    def graph(self) -> WaitGraph:
+        """Who waits for whom, now."""
+        with self.driver.locked():
+            return wait_graph(self.driver.tasks)
+
+    def close(self) -> None:
+        """Unmount everything."""
+        for mount in reversed(list(self.mounts)):
+            mount.unmount()
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    # -- plumbing -------------------------------------------------------------------------------------------------
+
+    def _next_pid(self) -> int:
+        self._pid += 1
+        return self._pid
+
+    def _quiesce(self) -> None:
+        if isinstance(self.driver, Inline) and self.driver.current is None:
+            self.driver.quiesce()
+
+    def _who(self) -> tuple[int, str]:
+        task = self.driver.current
+        return (task.pid, task.comm) if isinstance(task, ProgramTask) else (0, "daemon")
+
+    def _raise_deadlock(self) -> None:
+        if self.driver.policy == "raise" and self._raised:
+            found = self._raised[0]
+            self._raised.clear()
+            raise Deadlock(found.words())

@@ -1,0 +1,123 @@
+"""The ``threads`` driver: callers and daemons are real threads; one big lock guards the kernel's half.
+
+A task holds the lock while its coroutine runs, and gives it up while it sleeps and while it is in user mode.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from ..kernel.queue import Call, Deadlock, Sleep, Task
+from .driver import Coro, Driver
+
+T = TypeVar("T")
+
+
+class Threads(Driver):
+    """See the module. The clock is CLOCK_MONOTONIC."""
+
+    def __init__(self, policy: str = "interrupt") -> None:
+        super().__init__(policy)
+        self._lock = threading.Lock()
+        self._parked: dict[Task, _thread.LockType] = {}
+        self._workers: dict[Task, threading.Thread] = {}
+        self._local = threading.local()
+
+    def now(self) -> int:
+        return time.monotonic_ns()
+
+    @property
+    def current(self) -> Task | None:
+        return getattr(self._local, "task", None)
+
+    def locked(self) -> contextlib.AbstractContextManager[Any]:
+        return self._lock
+
+    def wake(self, task: Task) -> None:
+        parker = self._parked.pop(task, None)
+        if parker is not None:
+            parker.release()
+
+    def start(self, task: Task, coroutine: Coro[None]) -> None:
+        worker = threading.Thread(
+            target=self.run, args=(task, coroutine), name=repr(task), daemon=True
+        )
+        self._workers[task] = worker
+        worker.start()
+
+    def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
+        end = time.monotonic() + timeout
+        for task in tasks:
+            worker = self._workers.get(task)
+            if worker is not None and worker is not threading.current_thread():
+                worker.join(max(0.0, end - time.monotonic()))
+            if task.exited:
+                self._workers.pop(task, None)
+        return [task for task in tasks if not task.exited]
+
+    def run(self, task: Task, coroutine: Coro[T]) -> T:
+        interrupted: KeyboardInterrupt | None = None
+        error: BaseException | None = None
+        value: Any = None
+        self._lock.acquire()
+        try:
+            while True:
+                if error is None:
+                    trap = coroutine.send(value)
+                else:
+                    thrown = error
+                    error = None
+                    trap = coroutine.throw(thrown)
+                value = None
+                if type(trap) is Sleep:
+                    try:
+                        error = self._sleep(task, trap)
+                    except KeyboardInterrupt as caught:
+                        interrupted = caught
+                        task.kill(signal.SIGINT)
+                elif type(trap) is Call:
+                    value, error = self._call(task, trap)
+        except StopIteration as stop:
+            result: T = stop.value
+        finally:
+            self._lock.release()
+        if interrupted is not None:
+            raise interrupted
+        return result
+
+    def _sleep(self, task: Task, sleep: Sleep) -> Deadlock | None:
+        """Park the thread until the task is woken. Returns what to raise in it instead, for a deadlock that it closed."""
+        found = self.check(task)
+        if found is not None and self.policy != "report":
+            task.sleep = None
+            return self.exception(found)
+        while task.sleep is sleep:
+            parker = _thread.allocate_lock()
+            parker.acquire()
+            self._parked[task] = parker
+            self._lock.release()
+            try:
+                parker.acquire()
+            finally:
+                self._lock.acquire()
+                self._parked.pop(task, None)
+        return None
+
+    def _call(self, task: Task, call: Call) -> tuple[Any, BaseException | None]:
+        """User mode, without the lock."""
+        outer = self.current
+        self._local.task = task
+        self._lock.release()
+        try:
+            return call.function(*call.args), None
+        except Exception as error:
+            return None, error
+        finally:
+            self._lock.acquire()
+            self._local.task = outer

@@ -1,0 +1,35 @@
+"""The request queue: connection, requests, device, wait queues, semaphores and the wait-for graph.
+
+It knows nothing of paths or files, and is small enough to explore every interleaving of it.
+"""
+
+from .connection import Connection
+from .device import Device
+from .policy import DETACH, LINUX, Policy
+from .request import Args, Request, State
+from .task import Call, Deadlock, Interrupted, Mode, Point, Sleep, Task, traced
+from .wait import Semaphore, WaitQueue
+from .waits import can_go_on, wait_graph
+
+__all__ = [
+    "DETACH",
+    "LINUX",
+    "Args",
+    "Call",
+    "Connection",
+    "Deadlock",
+    "Device",
+    "Interrupted",
+    "Mode",
+    "Point",
+    "Policy",
+    "Request",
+    "Semaphore",
+    "Sleep",
+    "State",
+    "Task",
+    "WaitQueue",
+    "can_go_on",
+    "traced",
+    "wait_graph",
+]

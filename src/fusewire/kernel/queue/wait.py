@@ -1,0 +1,171 @@
+"""Wait queues and semaphores: the only two things on which a task of the kernel's half sleeps.
+
+Rules. A waiter is put on its queue before it looks at the condition for the last time, so a wake-up between the look and
+the sleep is not lost. An exclusive waiter that was woken and leaves without using it (a signal) passes the wake-up on.
+A semaphore is handed over by whoever releases it, first come first served, so it can never be barged away from a waiter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from ...wire.errno import Errno
+from .task import Interrupted, Mode, Sleep, Task
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+Enders = Callable[[], Iterable[Task] | None]
+
+
+class Waiter:
+    """One task on one queue."""
+
+    __slots__ = ("exclusive", "task", "woken")
+
+    def __init__(self, task: Task, exclusive: bool) -> None:
+        self.task = task
+        self.exclusive = exclusive
+        self.woken = False
+
+    def wake(self) -> None:
+        self.woken = True
+        self.task.wake()
+
+
+class WaitQueue:
+    """Tasks that sleep until a condition holds (``fc->waitq``, ``req->waitq``, ``fc->blocked_waitq``)."""
+
+    __slots__ = ("name", "waiters")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiters: deque[Waiter] = deque()
+
+    async def wait_event(
+        self,
+        task: Task,
+        condition: Callable[[], bool],
+        mode: Mode,
+        enders: Enders,
+        *,
+        exclusive: bool = False,
+        idle: bool = False,
+    ) -> None:
+        """Sleep until ``condition()``. Raises :class:`Interrupted` when a signal that ``mode`` lets through comes first."""
+        slept = False
+        while not condition():
+            if task.signal_pending(mode):
+                raise Interrupted(self.name, bool(task.dying))
+            waiter = Waiter(task, exclusive)
+            self.waiters.append(waiter)
+            try:
+                await task.point("prepared to wait")
+                if not waiter.woken and not task.signal_pending(mode):
+                    if not slept:
+                        task.step(f"sleep on {self.name}")
+                    slept = True
+                    task.sleep = Sleep(self.name, mode, enders, idle)
+                    await task.sleep
+                if task.signal_pending(mode) and not condition():
+                    task.step("interrupted by signal")
+                    raise Interrupted(self.name, bool(task.dying))
+            except BaseException:
+                if waiter.woken and exclusive:
+                    self.wake_one()  # the wake-up was for one of us, and it is not me
+                raise
+            finally:
+                task.sleep = None
+                if not waiter.woken:
+                    self.waiters.remove(waiter)
+        if slept:
+            task.step("woken up")
+
+    def wake_up(self, task: Task, *, all: bool = False) -> None:
+        """``task`` wakes whoever sleeps here: all, or the non-exclusive ones and one exclusive."""
+        task.step(f"wake up {self.name}")
+        self.wake_all() if all else self.wake_one()
+
+    def wake_one(self) -> None:
+        """Wake the non-exclusive waiters up to and with the first exclusive one (Linux's wake_up)."""
+        for waiter in list(self.waiters):
+            self.waiters.remove(waiter)
+            waiter.wake()
+            if waiter.exclusive:
+                break
+
+    def wake_all(self) -> None:
+        """Wake everyone."""
+        while self.waiters:
+            self.waiters.popleft().wake()
+
+
+class Semaphore:
+    """A FIFO lock that knows its owner: the inode semaphore of ``kernel.txt``.
+
+    A wait on it ends by the owner's release, by an abort of ``connection``, or by a signal that ``mode`` lets through.
+    """
+
+    __slots__ = ("connection", "name", "owner", "waiters")
+
+    def __init__(self, name: str, connection: Connection | None = None) -> None:
+        self.name = name
+        self.connection = connection
+        self.owner: Task | None = None
+        self.waiters: deque[Waiter] = deque()
+
+    async def acquire(self, task: Task, mode: Mode | None = None) -> None:
+        """Take it, or sleep until it is handed over.
+
+        Raises :class:`Interrupted`, or OSError(ENOTCONN) when the connection is aborted meanwhile. OSError(EDEADLK) when
+        the task has it already.
+        """
+        if self.owner is None:
+            self.owner = task
+            task.step(f"acquire {self.name}")
+            await task.point("semaphore acquired")
+            return
+        if self.owner is task:
+            raise OSError(int(Errno.EDEADLK), f"{task!r} has {self.name} already")
+        connection = self.connection
+        if mode is None:
+            mode = connection.policy.semaphore if connection is not None else Mode.KILLABLE
+        waiter = Waiter(task, True)
+        self.waiters.append(waiter)
+        try:
+            if connection is not None:
+                connection.lock_waiters[waiter] = None
+            await task.point("queued on semaphore")
+            while self.owner is not task:
+                if connection is not None and not connection.connected:
+                    raise OSError(int(Errno.ENOTCONN), f"aborted while waiting for {self.name}")
+                if task.signal_pending(mode):
+                    task.step("interrupted by signal")
+                    raise Interrupted(self.name, bool(task.dying))
+                task.step(f"sleep on {self.name}")
+                task.sleep = Sleep(self.name, mode, self._enders)
+                await task.sleep
+        finally:
+            task.sleep = None
+            if connection is not None:
+                connection.lock_waiters.pop(waiter, None)
+            if self.owner is not task:
+                self.waiters.remove(waiter)
+        task.step("semaphore acquired")
+
+    def release(self, task: Task) -> None:
+        """Hand it to the first waiter. Releasing what one does not have is a bug of ours."""
+        if self.owner is not task:
+            raise AssertionError(f"{task!r} releases {self.name}, which {self.owner!r} has")
+        task.step(f"release {self.name}")
+        if self.waiters:
+            waiter = self.waiters.popleft()
+            self.owner = waiter.task
+            waiter.wake()
+        else:
+            self.owner = None
+
+    def _enders(self) -> Iterable[Task]:
+        return () if self.owner is None else (self.owner,)

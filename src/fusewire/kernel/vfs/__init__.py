@@ -1,0 +1,23 @@
+"""The VFS: tasks with files and credentials, paths, inodes, dentries, open files, and the FUSE operations under them.
+
+System calls are coroutines named as Linux names them (``sys_unlink``, ``fuse_unlink``); errors are OSError with Linux's errno.
+"""
+
+from .files import DeviceFile, File, FilesStruct
+from .fuse_super import FuseSuper
+from .inode import Dentry, Inode
+from .program import Cred, Program, ProgramTask
+from .rootfs import RootSuper
+
+__all__ = [
+    "Cred",
+    "Dentry",
+    "DeviceFile",
+    "File",
+    "FilesStruct",
+    "FuseSuper",
+    "Inode",
+    "Program",
+    "ProgramTask",
+    "RootSuper",
+]

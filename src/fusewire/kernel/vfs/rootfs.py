@@ -1,0 +1,28 @@
+"""The tree that mountpoints stand in: directories made by mounting, and nothing else."""
+
+from __future__ import annotations
+
+import stat
+
+from ...wire.layouts import Attr
+from .inode import Dentry, Inode
+from .super import Super
+
+
+class RootSuper(Super):
+    """An empty read-only filesystem whose directories come into being when something is mounted there."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.root = Dentry(b"", None, self._directory())
+
+    def mountpoint(self, path: bytes) -> Dentry:
+        """The directory ``path``, made with all above it. ``path`` is absolute and has no ``.`` or ``..``."""
+        dentry = self.root
+        for name in filter(None, path.split(b"/")):
+            dentry = dentry.children.get(name) or dentry.add(name, self._directory(), 0)
+        return dentry
+
+    def _directory(self) -> Inode:
+        self._count += 1
+        return Inode(self, self._count, 0, Attr(self._count, mode=stat.S_IFDIR | 0o755, nlink=2))

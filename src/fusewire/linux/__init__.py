@@ -1,0 +1,15 @@
+"""What is Linux's own: mounting and unmounting, fusectl, tracefs, and the watchdog that ends a hung mount."""
+
+from .fusectl import Control
+from .mounts import MountError, MountOptions, connection_number, mount, unmount
+from .watchdog import Watchdog
+
+__all__ = [
+    "Control",
+    "MountError",
+    "MountOptions",
+    "Watchdog",
+    "connection_number",
+    "mount",
+    "unmount",
+]

@@ -1,0 +1,188 @@
+"""mount(2) and umount2(2) for FUSE, with errors that say what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MNT_FORCE, MNT_DETACH = 1, 2
+DEV_FUSE = "/dev/fuse"
+
+
+class MountError(OSError):
+    """Mounting or unmounting failed; the text says what happened, to what, and what to do."""
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """``fsname`` is what /proc/mounts shows as the source, ``subtype`` makes the type ``fuse.SUBTYPE``; ``allow_other``
+    lets other users in, ``default_permissions`` has the kernel check modes; ``max_read`` in bytes, 0: no limit of its own.
+    """
+
+    fsname: str = "fusewire"
+    subtype: str = "fusewire"
+    read_only: bool = False
+    nosuid: bool = True
+    nodev: bool = True
+    noexec: bool = False
+    allow_other: bool = False
+    default_permissions: bool = False
+    max_read: int = 0
+
+    @property
+    def flags(self) -> int:
+        """The MS_* flags."""
+        chosen = (
+            (self.read_only, MS_RDONLY), (self.nosuid, MS_NOSUID), (self.nodev, MS_NODEV), (self.noexec, MS_NOEXEC)
+        )  # fmt: skip
+        return sum(flag for wanted, flag in chosen if wanted)
+
+    def data(self, fd: int, rootmode: int) -> str:
+        """mount(2)'s last argument."""
+        words = [
+            f"fd={fd}",
+            f"rootmode={rootmode:o}",
+            f"user_id={os.getuid()}",
+            f"group_id={os.getgid()}",
+        ]
+        words += ["allow_other"] * self.allow_other
+        words += ["default_permissions"] * self.default_permissions
+        if self.max_read:
+            words.append(f"max_read={self.max_read}")
+        return ",".join(words)
+
+
+def open_device() -> int:
+    """A descriptor of /dev/fuse. Raises :class:`MountError`."""
+    try:
+        return os.open(DEV_FUSE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(error.errno, _why_no_device(error)) from None
+
+
+def _why_no_device(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"{DEV_FUSE} is not there: load the module (modprobe fuse), or give the container the device"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to open {DEV_FUSE}: run as root, or have it made readable and writable for you"
+    return f"{DEV_FUSE} cannot be opened: {error.strerror}"
+
+
+def check_mountpoint(path: str) -> int:
+    """The mode of the mountpoint. Raises :class:`MountError` when it is missing, no directory, or dead."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise MountError(
+            errno.ENOENT, f"mountpoint {path} does not exist: make the directory first"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise MountError(
+                error.errno,
+                f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again",
+            ) from None
+        raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")
+    if mount_at(path) is not None:
+        raise MountError(
+            errno.EBUSY, f"mountpoint {path} is busy: a FUSE filesystem is mounted there already"
+        )
+    return mode
+
+
+def mount(path: str, options: MountOptions = MountOptions()) -> int:
+    """Mount a FUSE filesystem; returns the descriptor of /dev/fuse that its requests are read from.
+
+    Raises :class:`MountError`; then nothing is left behind.
+    """
+    mode = check_mountpoint(path)
+    fd = open_device()
+    kind = f"fuse.{options.subtype}" if options.subtype else "fuse"
+    try:
+        _mount(options.fsname, path, kind, options.flags, options.data(fd, stat.S_IFMT(mode)))
+    except OSError as error:
+        os.close(fd)
+        raise MountError(error.errno, _why_not_mounted(path, error)) from None
+    return fd
+
+
+def _why_not_mounted(path: str, error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return f"no permission to mount on {path}: run as root (CAP_SYS_ADMIN is needed)"
+    if error.errno == errno.EBUSY:
+        return f"mountpoint {path} is busy"
+    return f"mounting on {path} failed: {error.strerror}"
+
+
+def unmount(path: str, *, lazy: bool = False, force: bool = False) -> None:
+    """umount2(2). ``force`` aborts the connection first, which frees whoever waits for it. Raises :class:`MountError`."""
+    flags = MNT_DETACH * lazy | MNT_FORCE * force
+    if _libc.umount2(os.fsencode(path), flags):
+        number = ctypes.get_errno()
+        what = {
+            errno.EBUSY: "busy: files are open or a program has its working directory there",
+            errno.EINVAL: "not a mountpoint",
+            errno.EPERM: "no permission: run as root",
+        }.get(number, os.strerror(number))
+        raise MountError(number, f"{path} was not unmounted: {what}")
+
+
+def unmount_at_any_price(path: str) -> None:
+    """Unmount; while it is busy abort the connection and take the tree away. Whoever waits for the mount is freed."""
+    try:
+        unmount(path)
+    except MountError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        try:
+            unmount(path, force=True)
+        except MountError:
+            unmount(path, lazy=True)
+
+
+def mount_at(path: str) -> int | None:
+    """The connection's number of the FUSE mount that is seen at ``path``, None where there is none. Touches no mount."""
+    wanted = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    wanted = os.path.join(wanted, os.path.basename(os.path.abspath(path)))
+    found = None
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        _, _, device, _, target = fields.split()[:5]
+        if _unescape(target) == wanted:
+            kind = rest.split()[0]
+            is_fuse = kind in ("fuse", "fuseblk") or kind.startswith("fuse.")
+            found = int(device.partition(":")[2]) if is_fuse else None
+    return found
+
+
+def connection_number(path: str) -> int:
+    """The number of the connection behind a FUSE mount: the name of its fusectl directory. Raises :class:`MountError`."""
+    number = mount_at(path)
+    if number is None:
+        raise MountError(errno.EINVAL, f"{path} is not a FUSE mount")
+    return number
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
+    for code in ("040", "011", "012", "134"):
+        text = text.replace("\\" + code, chr(int(code, 8)))
+    return text
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+    if _libc.mount(
+        os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(data)
+    ):  # fmt: skip
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,57 @@
+"""Our kernel's half and our daemon's half in one process: what they say crosses as bytes, as through /dev/fuse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from ..kernel.queue import Call
+from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
+from .readloop import Next, after_read, after_write
+
+if TYPE_CHECKING:
+    from ..daemon.session import Answer, Session
+    from ..kernel.vfs import ProgramTask
+
+log = logging.getLogger("fusewire.transport")
+
+
+async def serve(task: ProgramTask, fd: int, session: Session) -> None:
+    """A worker of a daemon: read a request, have the session answer it, write the answer; until the mount is gone."""
+    buffer = memoryview(bytearray(session.buffer_size))
+    try:
+        while not task.dying:
+            try:
+                size = await sys_read(task, fd, buffer)
+            except OSError as error:
+                if after_read(error) is Next.AGAIN:
+                    continue
+                if after_read(error) is Next.STOP:
+                    return
+                raise
+            answer = await Call(_answer, session, buffer[:size])
+            if answer is not None:
+                await _write(task, fd, answer)
+    finally:
+        if len(task.program.tasks) == 1:
+            await Call(session.destroy)
+        await sys_exit(task)
+
+
+async def _write(task: ProgramTask, fd: int, answer: Answer) -> None:
+    try:
+        await sys_write(task, fd, answer)
+    except OSError as error:
+        if after_write(error) is Next.FAIL:
+            log.error("the kernel refused an answer: %s", error)
+
+
+def _answer(session: Session, message: memoryview) -> Answer | None:
+    answer = session.handle(message)
+    return asyncio.run(_finish(answer)) if isinstance(answer, Awaitable) else answer
+
+
+async def _finish(answer: Awaitable[Answer]) -> Answer:
+    return await answer
