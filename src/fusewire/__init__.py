@@ -4,6 +4,8 @@
 with no mount at all. The rooms of the house are described in docs/design.md.
 """
 
+import logging
+
 from ._version import __version__
 from .daemon import (
     Attributes,
@@ -22,6 +24,8 @@ from .daemon import (
 from .drive import Buried, Deadlock, Kernel, Process
 from .linux.mounts import MountError, MountOptions
 from .mounting import Mounted, mount, run
+
+logging.getLogger("fusewire").addHandler(logging.NullHandler())
 
 __all__ = [
     "Attributes",

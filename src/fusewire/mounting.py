@@ -21,9 +21,7 @@ PathLike = str | os.PathLike[str]
 class Mounted:
     """A filesystem that is mounted and served. ``number`` is the connection's, as fusectl has it."""
 
-    def __init__(
-        self, operations: Operations, path: str, options: MountOptions, events: EventStream | None
-    ) -> None:
+    def __init__(self, operations: Operations, path: str, options: MountOptions, events: EventStream | None) -> None:
         self.path = path
         self.session = Session(operations)
         self.session.events = events
@@ -31,9 +29,11 @@ class Mounted:
         self.channel = DevFuse(mounts.mount(path, options))
         self.channel.events = events
         self.number = mounts.connection_number(path)
+        self.thread_id = 0  # of the reader, as Linux counts threads
 
     def serve(self) -> None:
         """Answer requests until it is unmounted, by anyone."""
+        self.thread_id = threading.get_native_id()
         try:
             serve(self.session, self.channel)
         finally:
@@ -63,6 +63,7 @@ def mount(
     mounted = Mounted(operations, os.fspath(path), options, events)
     server = threading.Thread(target=mounted.serve, name=f"fusewire {path}", daemon=True)
     server.start()
+    mounted.thread_id = server.native_id or 0
     try:
         yield mounted
     finally:
@@ -78,10 +79,7 @@ def run(operations: Operations, path: PathLike, options: MountOptions = MountOpt
     def stop(number: int, frame: FrameType | None) -> None:
         mounted.unmount()
 
-    old = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         mounted.serve()
     finally:

@@ -277,9 +277,7 @@ def _entry(ops: Operations, result: Entry, body: memoryview | None = None) -> by
     entry_s, entry_n = _valid(entry_timeout)
     attr_s, attr_n = _valid(attr_timeout)
     ino = attributes.ino if result.ino is None else result.ino
-    return L.ENTRY_OUT.pack_fields(
-        ino, result.generation, entry_s, attr_s, entry_n, attr_n, *attributes.fields()
-    )
+    return L.ENTRY_OUT.pack_fields(ino, result.generation, entry_s, attr_s, entry_n, attr_n, *attributes.fields())
 
 
 def _attr(ops: Operations, result: Attributes, body: memoryview) -> bytes:

@@ -260,9 +260,7 @@ class Operations:
         """syncfs(2); Linux sends it for fuseblk and virtiofs only."""
         raise _unsupported()
 
-    def setupmapping(
-        self, ino: int, fh: int, foffset: int, length: int, flags: int, moffset: int
-    ) -> None:
+    def setupmapping(self, ino: int, fh: int, foffset: int, length: int, flags: int, moffset: int) -> None:
         """Map a piece of a file into the DAX window (virtiofs)."""
         raise _unsupported()
 

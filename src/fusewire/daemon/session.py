@@ -29,7 +29,6 @@ from ..wire.layouts import (
 )
 from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
-
 from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock
 from .errors import errno_of
 from .operations import Operations
@@ -77,9 +76,7 @@ class Session:
             log.error("refused: a message of %d bytes has no header", len(message))
             return None
         if length != len(message):
-            log.error(
-                "refused: %s says %d bytes, %d came", opcode_name(opcode), length, len(message)
-            )
+            log.error("refused: %s says %d bytes, %d came", opcode_name(opcode), length, len(message))
             return _error(unique, Errno.EIO)
         bound = self._bound.get(opcode)
         if bound is None or self.granted is None:
@@ -109,9 +106,7 @@ class Session:
         finally:
             del self.in_flight[unique]
 
-    async def _handle_async(
-        self, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview
-    ) -> Answer:
+    async def _handle_async(self, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview) -> Answer:
         self.in_flight[request.unique] = request
         _current.set(request)
         try:
@@ -197,9 +192,7 @@ class Session:
             self.operations.init(granted)
         except Exception as error:
             number = errno_of(error) or int(Errno.EIO)
-            log.error(
-                "init raised; the mount is refused with %s", error_name(number), exc_info=error
-            )
+            log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return _error(unique, number)
         self.granted = granted
         return _reply(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])

@@ -143,9 +143,7 @@ class Inline(Driver):
             )
         found = self.check(frame.task)
         if found is None:
-            raise AssertionError(
-                f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}"
-            )
+            raise AssertionError(f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}")
         frame.task.sleep = None
         frame.throw = self.exception(found)
         self._ready.append(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,7 @@ from .threads import Threads
 class Mount:
     """A filesystem on a :class:`Kernel`. ``daemon`` is the process that serves it, ``connection`` its queue."""
 
-    def __init__(
-        self, kernel: Kernel, path: bytes, sb: FuseSuper, daemon: Process, session: Session
-    ) -> None:
+    def __init__(self, kernel: Kernel, path: bytes, sb: FuseSuper, daemon: Process, session: Session) -> None:
         self.kernel = kernel
         self.path = path
         self.sb = sb
@@ -53,9 +52,7 @@ class Mount:
         if self in self.kernel.mounts:
             self.kernel.mounts.remove(self)
         if left:
-            raise TimeoutError(
-                f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}"
-            )
+            raise TimeoutError(f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}")
 
 
 class Kernel:
@@ -86,21 +83,18 @@ class Kernel:
         self._pid = 0
         self._connections = 0
         self._raised: list[Deadlocked] = []
-        self.driver.listeners.append(self._raised.append)
+        self._found: queue.SimpleQueue[Deadlocked] = queue.SimpleQueue()
+        self.driver.listeners += [self._raised.append, self._found.put]
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
         self._init_task = self.process("init")._main
 
-    def process(
-        self, comm: str = "python", *, uid: int | None = None, gid: int | None = None
-    ) -> Process:
+    def process(self, comm: str = "python", *, uid: int | None = None, gid: int | None = None) -> Process:
         """A new program, by default of this process's own user and group."""
         cred = Cred(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid)
         return Process(self, comm, cred)
 
-    def mount(
-        self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon"
-    ) -> Mount:
+    def mount(self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
         """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
         name = os.fsencode(path)
         if not name.startswith(b"/"):
@@ -142,6 +136,13 @@ class Kernel:
         """Who waits for whom, now."""
         with self.driver.locked():
             return wait_graph(self.driver.tasks)
+
+    def wait_deadlock(self, timeout: float | None = None) -> Deadlocked:
+        """The next deadlock that is found, in the order they close. Raises TimeoutError after ``timeout`` seconds."""
+        try:
+            return self._found.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"no deadlock in {timeout} seconds") from None
 
     def close(self) -> None:
         """Unmount everything."""

@@ -45,9 +45,7 @@ class Threads(Driver):
             parker.release()
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
-        worker = threading.Thread(
-            target=self.run, args=(task, coroutine), name=repr(task), daemon=True
-        )
+        worker = threading.Thread(target=self.run, args=(task, coroutine), name=repr(task), daemon=True)
         self._workers[task] = worker
         worker.start()
 

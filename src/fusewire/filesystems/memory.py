@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..daemon import Attributes, Changes, DirEntry, Entry, Operations, StatFS, current_request
 
@@ -34,13 +34,18 @@ class Node:
 
 
 class MemoryFS(Operations):
-    """Files and directories in memory, owned by whoever makes them."""
+    """Files and directories in memory, owned by whoever makes them.
 
-    def __init__(self) -> None:
+    ``files``: what is there from the start, paths to contents; directories above them are made.
+    """
+
+    def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
         self._last = ROOT
         root = Attributes(ROOT, stat.S_IFDIR | 0o755, nlink=2, uid=os.getuid(), gid=os.getgid())
         self.nodes = {ROOT: Node(root, ROOT)}
         _touch(root, "atime_ns", "mtime_ns", "ctime_ns")
+        for path, data in (files or {}).items():
+            self._add(path, data)
 
     # -- names ----------------------------------------------------------------------------------------------------
 
@@ -152,9 +157,27 @@ class MemoryFS(Operations):
         directory = self._node(parent)
         if name in directory.entries:
             raise FileExistsError
-        self._last += 1
         request = current_request()
-        node = Node(Attributes(self._last, mode, uid=request.uid, gid=request.gid), parent)
+        return self._new(directory, parent, name, mode, request.uid, request.gid)
+
+    def _add(self, path: str, data: bytes) -> None:
+        """Put a file there, with the directories above it."""
+        *above, last = [os.fsencode(name) for name in path.split("/") if name]
+        root = self.nodes[ROOT].attributes
+        ino = ROOT
+        for name in above:
+            directory = self.nodes[ino]
+            if name not in directory.entries:
+                self._new(directory, ino, name, stat.S_IFDIR | 0o755, root.uid, root.gid).attributes.nlink = 2
+                directory.attributes.nlink += 1
+            ino = directory.entries[name]
+        node = self._new(self.nodes[ino], ino, last, stat.S_IFREG | 0o644, root.uid, root.gid)
+        node.data[:] = data
+        node.attributes.size = len(data)
+
+    def _new(self, directory: Node, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Node:
+        self._last += 1
+        node = Node(Attributes(self._last, mode, uid=uid, gid=gid), parent)
         _touch(node.attributes, "atime_ns", "mtime_ns", "ctime_ns")
         self.nodes[self._last] = node
         directory.entries[name] = self._last

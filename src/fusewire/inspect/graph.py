@@ -78,9 +78,7 @@ class WaitGraph:
     def deadlocks(self) -> list[Deadlocked]:
         """The groups of tasks that nothing inside the system can free; the cycle of each group first."""
         live = self.live()
-        stuck = {
-            task: wait for task, wait in self.waits.items() if task not in live and not wait.idle
-        }
+        stuck = {task: wait for task, wait in self.waits.items() if task not in live and not wait.idle}
         found: list[Deadlocked] = []
         seen: set[str] = set()
         for task in stuck:
@@ -114,9 +112,7 @@ def _in_order(group: set[str], stuck: Mapping[str, Waiting]) -> list[str]:
     for start in ordered:
         walk = [start]
         while True:
-            nxt = next(
-                (e for e in sorted(stuck[walk[-1]].enders) if e in group and e not in walk), None
-            )
+            nxt = next((e for e in sorted(stuck[walk[-1]].enders) if e in group and e not in walk), None)
             if nxt is None:
                 break
             walk.append(nxt)
@@ -127,8 +123,4 @@ def _in_order(group: set[str], stuck: Mapping[str, Waiting]) -> list[str]:
 
 def _either(tasks: frozenset[str]) -> str:
     names = sorted(tasks)
-    return (
-        f"only {names[0]}"
-        if len(names) == 1
-        else "only " + ", ".join(names[:-1]) + f" or {names[-1]}"
-    )
+    return f"only {names[0]}" if len(names) == 1 else "only " + ", ".join(names[:-1]) + f" or {names[-1]}"

@@ -78,9 +78,7 @@ def check_mountpoint(path: str) -> int:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise MountError(
-            errno.ENOENT, f"mountpoint {path} does not exist: make the directory first"
-        ) from None
+        raise MountError(errno.ENOENT, f"mountpoint {path} does not exist: make the directory first") from None
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             raise MountError(
@@ -91,9 +89,7 @@ def check_mountpoint(path: str) -> int:
     if not stat.S_ISDIR(mode):
         raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")
     if mount_at(path) is not None:
-        raise MountError(
-            errno.EBUSY, f"mountpoint {path} is busy: a FUSE filesystem is mounted there already"
-        )
+        raise MountError(errno.EBUSY, f"mountpoint {path} is busy: a FUSE filesystem is mounted there already")
     return mode
 
 

@@ -118,9 +118,7 @@ def decode_notification(buffer: Buffer) -> tuple[int, Message]:
     header = decode_out_header(buffer)
     if header.unique:
         raise ProtocolError(f"unique {header.unique}: an answer, no notification")
-    return header.error, _decode(
-        _notification(header.error), memoryview(buffer)[OUT_HEADER_SIZE:], LATEST
-    )
+    return header.error, _decode(_notification(header.error), memoryview(buffer)[OUT_HEADER_SIZE:], LATEST)
 
 
 def decode_out_header(buffer: Buffer) -> OutHeader:
@@ -196,8 +194,7 @@ def _encode(body: Body, message: Message, dialect: Dialect) -> bytes:
     if len(message.structs) != len(body.structs) or len(message.names) != len(body.names):
         raise ProtocolError(f"{message!r} has not the shape of {body!r}")
     parts = [
-        layout.pack(value)[: dialect.size(layout)]
-        for layout, value in zip(body.structs, message.structs, strict=True)
+        layout.pack(value)[: dialect.size(layout)] for layout, value in zip(body.structs, message.structs, strict=True)
     ]
     for name in message.names:
         if b"\0" in name:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-
 MAX_ERRNO = 511  # an answer with an error beyond it is refused by the kernel's half
 
 

@@ -62,9 +62,7 @@ class Layout(Generic[T]):
         self.name = name
         hints = get_type_hints(cls, include_extras=True)
         self.offsets: dict[str, int] = {}
-        self._inner: list[
-            tuple[int, int, Callable[[Any], Any]]
-        ] = []  # position, count, constructor
+        self._inner: list[tuple[int, int, Callable[[Any], Any]]] = []  # position, count, constructor
         codes = "<"
         position = 0
         for field, hint in hints.items():

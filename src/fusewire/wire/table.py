@@ -99,27 +99,17 @@ _ROWS = [
     Operation(Opcode.INTERRUPT, Body((L.INTERRUPT_IN,)), since=7),
     Operation(Opcode.BMAP, Body((L.BMAP_IN,)), Body((L.BMAP_OUT,)), since=8),
     Operation(Opcode.DESTROY, Body(), since=8),
-    Operation(
-        Opcode.IOCTL, Body((L.IOCTL_IN,), data="data"), Body((L.IOCTL_OUT,), data="data"), since=11
-    ),
+    Operation(Opcode.IOCTL, Body((L.IOCTL_IN,), data="data"), Body((L.IOCTL_OUT,), data="data"), since=11),
     Operation(Opcode.POLL, Body((L.POLL_IN,)), Body((L.POLL_OUT,)), since=11),
-    Operation(
-        Opcode.NOTIFY_REPLY, Body((L.NOTIFY_RETRIEVE_IN,), data="data"), replies=False, since=15
-    ),
-    Operation(
-        Opcode.BATCH_FORGET, Body((L.BATCH_FORGET_IN,), items=L.FORGET_ONE), replies=False, since=16
-    ),
+    Operation(Opcode.NOTIFY_REPLY, Body((L.NOTIFY_RETRIEVE_IN,), data="data"), replies=False, since=15),
+    Operation(Opcode.BATCH_FORGET, Body((L.BATCH_FORGET_IN,), items=L.FORGET_ONE), replies=False, since=16),
     Operation(Opcode.FALLOCATE, Body((L.FALLOCATE_IN,)), since=19),
     Operation(Opcode.READDIRPLUS, Body((L.READ_IN,)), _DATA, since=21),
     Operation(Opcode.RENAME2, Body((L.RENAME2_IN,), ("oldname", "newname")), since=23),
     Operation(Opcode.LSEEK, Body((L.LSEEK_IN,)), Body((L.LSEEK_OUT,)), since=24),
-    Operation(
-        Opcode.COPY_FILE_RANGE, Body((L.COPY_FILE_RANGE_IN,)), Body((L.WRITE_OUT,)), since=28
-    ),
+    Operation(Opcode.COPY_FILE_RANGE, Body((L.COPY_FILE_RANGE_IN,)), Body((L.WRITE_OUT,)), since=28),
     Operation(Opcode.SETUPMAPPING, Body((L.SETUPMAPPING_IN,)), since=31),
-    Operation(
-        Opcode.REMOVEMAPPING, Body((L.REMOVEMAPPING_IN,), items=L.REMOVEMAPPING_ONE), since=31
-    ),
+    Operation(Opcode.REMOVEMAPPING, Body((L.REMOVEMAPPING_IN,), items=L.REMOVEMAPPING_ONE), since=31),
     Operation(Opcode.SYNCFS, Body((L.SYNCFS_IN,)), since=34),
     Operation(Opcode.TMPFILE, Body((L.CREATE_IN,), ("name",), extensions=True), _CREATED, since=37),
     Operation(Opcode.STATX, Body((L.STATX_IN,)), Body((L.STATX_OUT,)), since=39),
@@ -129,9 +119,7 @@ _ROWS = [
         Body((L.COPY_FILE_RANGE_OUT,)),
         since=45,
     ),
-    Operation(
-        Opcode.CUSE_INIT, Body((L.CUSE_INIT_IN,)), Body((L.CUSE_INIT_OUT,), data="name"), since=12
-    ),
+    Operation(Opcode.CUSE_INIT, Body((L.CUSE_INIT_IN,)), Body((L.CUSE_INIT_OUT,), data="name"), since=12),
 ]
 
 OPERATIONS: dict[int, Operation] = {row.opcode: row for row in _ROWS}

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.errno import Errno
-from ...wire.flags import InitFlag
 from ...wire.table import LATEST, Dialect
 from .policy import DETACH, Policy
 from .request import Args, Request, RequestList, State
@@ -82,9 +81,7 @@ class Connection:
             if self.refused and not args.force:
                 raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
             if not self.connected:
-                raise OSError(
-                    int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted"
-                )
+                raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
         except BaseException:
             self.num_waiting -= 1
             raise
@@ -138,10 +135,9 @@ class Connection:
     async def request_send(self, task: Task, req: Request) -> None:
         """Queue the request, wake a reader, sleep until it is answered."""
         self._queue_pending(task, req)
-        if not req.finished:
-            await task.point("queued")
-            self.waitq.wake_up(task)
-            await task.point("woke a reader")
+        await task.point("queued")
+        self.waitq.wake_up(task)
+        await task.point("woke a reader")
         await self.request_wait_answer(task, req)
 
     def _queue_pending(self, task: Task | None, req: Request) -> None:
@@ -175,22 +171,14 @@ class Connection:
                     self.queue_interrupt(req)
                 continue
             try:
-                was = req.state
-                await req.waitq.wait_event(
-                    task,
-                    lambda: req.finished or req.state is not was,
-                    mode(),
-                    lambda: self.answerers(req),
-                )
+                await req.waitq.wait_event(task, lambda: req.finished, mode, lambda: self.answerers(req))
             except Interrupted:
                 await self._leave(task, req)
                 raise
 
     async def _leave(self, task: Task, req: Request) -> None:
         """The caller goes before the answer came. A copy that is under way is waited for: it writes to our memory."""
-        await req.waitq.wait_event(
-            task, lambda: not req.locked, Mode.UNINTERRUPTIBLE, lambda: self.answerers(req)
-        )
+        await req.unlocked.wait_event(task, lambda: not req.locked, Mode.UNINTERRUPTIBLE, lambda: self.answerers(req))
         args = req.args
         assert args is not None
         if req.finished:
@@ -224,9 +212,7 @@ class Connection:
 
     def flush_bg_queue(self, task: Task | None) -> None:
         """Let background requests through to ``pending``, up to ``max_background`` at a time."""
-        while self.bg_queue and (
-            self.active_background < self.max_background or not self.connected
-        ):
+        while self.bg_queue and (self.active_background < self.max_background or not self.connected):
             req = self.bg_queue.popleft()
             self.active_background += 1
             self._queue_pending(task, req)
@@ -326,7 +312,7 @@ class Connection:
             return
         task.step(f"abort connection {self.number}")
         self.connected = False
-        ending = [req for req in self.bg_queue]
+        ending = list(self.bg_queue)
         self.bg_queue.clear()
         self.active_background += len(ending)
         ending += self.pending.drain()

@@ -17,8 +17,10 @@ from .task import Task
 Memory = bytes | bytearray | memoryview
 
 
-async def copy_pages(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview) -> int:
-    """Copy ``pieces`` one after the other into ``into``; returns the bytes copied. Raises OSError(ENOENT) on an abort."""
+async def copy_pages(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> int:
+    """Copy ``pieces`` one after the other into ``into``, and tell so in the words ``what``; returns the bytes copied.
+    Raises OSError(ENOENT) on an abort."""
+    task.step(what, req.unique)
     at = 0
     for piece in pieces:
         size = len(piece)
@@ -51,4 +53,4 @@ def unlock_request(req: Request) -> None:
     """Whoever waits to take the request away may do so now."""
     if req.locked:
         req.locked = False
-        req.waitq.wake_all()
+        req.unlocked.wake_all()

@@ -67,9 +67,8 @@ class Device:
         req.device = self
         self.io[req] = None
         await task.point("removed from pending")
-        task.step("copy req to read buffer", req.unique)
         try:
-            length = await copy_pages(task, req, req.message(), buffer)
+            length = await copy_pages(task, req, req.message(), buffer, "copy req to read buffer")
         except BaseException:
             self._copy_failed(task, req)
             raise
@@ -132,19 +131,16 @@ class Device:
         await self._take_answer(task, req, header, body)
         return length
 
-    async def _take_answer(
-        self, task: Task, req: Request, header: OutHeader, body: list[Memory]
-    ) -> None:
+    async def _take_answer(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
         fc = self.connection
         error = -header.error
         answered = sum(map(len, body))
         try:
             if not req.detached:
                 _check_size(req, error, answered)
-                task.step("copy write buffer to req", req.unique)
                 args = req.args
                 assert args is not None
-                await copy_pages(task, req, body, memoryview(args.out or b""))
+                await copy_pages(task, req, body, memoryview(args.out or b""), "copy write buffer to req")
         except BaseException:
             if req.aborted:
                 self._late_answer(req, header, body)
@@ -210,9 +206,7 @@ def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, list[Memo
     header = OUT_HEADER.unpack(first)
     if header.len != length:
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
-    body: list[Memory] = (
-        [memoryview(first)[OUT_HEADER_SIZE:]] if len(first) > OUT_HEADER_SIZE else []
-    )
+    body: list[Memory] = [memoryview(first)[OUT_HEADER_SIZE:]] if len(first) > OUT_HEADER_SIZE else []
     body.extend(rest)
     return header, body
 

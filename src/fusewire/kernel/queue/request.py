@@ -100,12 +100,13 @@ class Request:
 
     __slots__ = (
         "aborted", "answered", "args", "background", "caller", "detached", "device", "error", "interrupted", "locked",
-        "reader", "sent", "state", "unique", "waitq",
+        "reader", "state", "unique", "unlocked", "waitq",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.state = State.UNUSED
         self.waitq = WaitQueue("req->waitq")
+        self.unlocked = WaitQueue("req->locked")
         self.reset()
 
     def reset(self) -> None:
@@ -120,7 +121,6 @@ class Request:
         self.interrupted = False
         self.aborted = False
         self.locked = False
-        self.sent = 0
         self.error = 0
         self.answered = 0
 
@@ -155,9 +155,7 @@ class Request:
         length = IN_HEADER_SIZE
         for part in args.body:
             length += len(part)
-        header = InHeader(
-            length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid
-        )
+        header = InHeader(length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid)
         return (IN_HEADER.pack(header), *args.body)
 
 

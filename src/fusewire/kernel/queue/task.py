@@ -68,19 +68,24 @@ class Sleep(Trap):
     ``idle``: the task waits for work and nobody waits for it.
     """
 
-    __slots__ = ("enders", "idle", "mode", "what")
+    __slots__ = ("_mode", "enders", "idle", "what")
 
     def __init__(
         self,
         what: str,
-        mode: Mode,
+        mode: Mode | Callable[[], Mode],
         enders: Callable[[], Iterable[Task] | None],
         idle: bool = False,
     ) -> None:
         self.what = what
-        self.mode = mode
+        self._mode = mode
         self.enders = enders
         self.idle = idle
+
+    @property
+    def mode(self) -> Mode:
+        """Which signals end it, as things stand now: that an answer is waited for changes when the request is read."""
+        return self._mode() if callable(self._mode) else self._mode
 
 
 class Point(Trap):
@@ -134,9 +139,7 @@ class Task:
         self.dying = 0  # the fatal signal it got
         self.exited = False
         self.doing = ""  # the system call it is in
-        self.hosts: Task | None = (
-            None  # another task's call that runs on this one's thread, in user mode
-        )
+        self.hosts: Task | None = None  # another task's call that runs on this one's thread, in user mode
 
     def __repr__(self) -> str:
         return f"{self.comm}:{self.pid}"

@@ -48,7 +48,7 @@ class WaitQueue:
         self,
         task: Task,
         condition: Callable[[], bool],
-        mode: Mode,
+        mode: Mode | Callable[[], Mode],
         enders: Enders,
         *,
         exclusive: bool = False,
@@ -56,20 +56,19 @@ class WaitQueue:
     ) -> None:
         """Sleep until ``condition()``. Raises :class:`Interrupted` when a signal that ``mode`` lets through comes first."""
         slept = False
+        sleep = Sleep(self.name, mode, enders, idle)
         while not condition():
-            if task.signal_pending(mode):
-                raise Interrupted(self.name, bool(task.dying))
             waiter = Waiter(task, exclusive)
             self.waiters.append(waiter)
             try:
                 await task.point("prepared to wait")
-                if not waiter.woken and not task.signal_pending(mode):
+                if not waiter.woken and not task.signal_pending(sleep.mode):
                     if not slept:
                         task.step(f"sleep on {self.name}")
                     slept = True
-                    task.sleep = Sleep(self.name, mode, enders, idle)
-                    await task.sleep
-                if task.signal_pending(mode) and not condition():
+                    task.sleep = sleep
+                    await sleep
+                if task.signal_pending(sleep.mode) and not condition():
                     task.step("interrupted by signal")
                     raise Interrupted(self.name, bool(task.dying))
             except BaseException:

@@ -16,9 +16,7 @@ def wait_graph(tasks: Iterable[Task]) -> WaitGraph:
         if task.exited:
             continue
         if task.hosts is not None:
-            waits.append(
-                Waiting(repr(task), f"a call of {task.hosts!r}", frozenset({repr(task.hosts)}))
-            )
+            waits.append(Waiting(repr(task), f"a call of {task.hosts!r}", frozenset({repr(task.hosts)})))
             continue
         sleep = task.sleep
         if sleep is None:

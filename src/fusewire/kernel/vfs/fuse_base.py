@@ -67,9 +67,7 @@ class FuseBase(Super):
         force: bool = False,
     ) -> None:
         """A request whose answer is only an errno."""
-        await self.connection.call(
-            task, Args(opcode, inode.nodeid, body, force=force, creds=task.creds)
-        )
+        await self.connection.call(task, Args(opcode, inode.nodeid, body, force=force, creds=task.creds))
 
     async def ask_for(
         self,
@@ -83,9 +81,7 @@ class FuseBase(Super):
         """A request whose answer is one struct."""
         out = self.take_memory(layout.size)
         try:
-            await self.connection.call(
-                task, Args(opcode, nodeid, body, out, late=late, creds=task.creds)
-            )
+            await self.connection.call(task, Args(opcode, nodeid, body, out, late=late, creds=task.creds))
             return layout.unpack(out)
         finally:
             self.give_memory(out)
@@ -124,16 +120,12 @@ class FuseBase(Super):
                 f"the daemon answered node {entry.nodeid}, mode {entry.attr.mode:#o}",
             )
         inode = self.inodes.get(entry.nodeid)
-        if inode is not None and (
-            inode.generation != entry.generation or stat.S_IFMT(inode.attr.mode) != mode
-        ):
+        if inode is not None and (inode.generation != entry.generation or stat.S_IFMT(inode.attr.mode) != mode):
             self.connection.queue_forget(task, entry.nodeid, 1)
             raise OSError(int(Errno.EIO), f"node {entry.nodeid} changed its type or generation")
         if inode is None:
             inode = Inode(self, entry.nodeid, entry.generation, entry.attr)
-            inode.semaphore.name = (
-                f'inode semaphore for "{name.decode("utf-8", "backslashreplace")}"'
-            )
+            inode.semaphore.name = f'inode semaphore for "{name.decode("utf-8", "backslashreplace")}"'
             self.inodes[entry.nodeid] = inode
         inode.nlookup += 1
         self.set_attr(inode, entry.attr, entry.attr_valid, entry.attr_valid_nsec)
@@ -142,9 +134,7 @@ class FuseBase(Super):
     def set_attr(self, inode: Inode, attr: Attr, valid: int, valid_nsec: int) -> None:
         """Take the daemon's attributes. Raises EIO when they cannot be those of this inode."""
         if stat.S_IFMT(attr.mode) != stat.S_IFMT(inode.attr.mode) or attr.size > MAX_SIZE:
-            raise OSError(
-                int(Errno.EIO), f"the daemon answered mode {attr.mode:#o} for node {inode.nodeid}"
-            )
+            raise OSError(int(Errno.EIO), f"the daemon answered mode {attr.mode:#o} for node {inode.nodeid}")
         inode.attr = attr
         inode.attr_expires = self.until(valid, valid_nsec)
 

@@ -55,7 +55,6 @@ class _Created:
 class FuseDir(FuseBase):
     """Operations by dentry. Whoever changes a directory holds its semaphore, and then that of what it removes."""
 
-    @traced("fuse_lookup")
     async def lookup(self, task: ProgramTask, parent: Dentry, name: bytes) -> Dentry:
         dentry = self._cached(parent, name)
         if dentry is not None:
@@ -77,6 +76,7 @@ class FuseDir(FuseBase):
             return dentry
         return None
 
+    @traced("fuse_lookup")
     async def _lookup_locked(self, task: ProgramTask, parent: Dentry, name: bytes) -> Dentry:
         dentry = self._cached(parent, name)
         if dentry is not None:
@@ -133,23 +133,17 @@ class FuseDir(FuseBase):
         if self.clock() < inode.attr_expires:
             return
         asked = GetattrIn(GetattrFlag.FH if file else 0, 0, file.fh if file else 0)
-        out = await self.ask_for(
-            task, Opcode.GETATTR, inode.nodeid, ATTR_OUT, GETATTR_IN.pack(asked)
-        )
+        out = await self.ask_for(task, Opcode.GETATTR, inode.nodeid, ATTR_OUT, GETATTR_IN.pack(asked))
         self.set_attr(inode, out.attr, out.attr_valid, out.attr_valid_nsec)
 
     @traced("fuse_setattr")
-    async def setattr(
-        self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None
-    ) -> None:
+    async def setattr(self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None) -> None:
         inode = _inode(dentry)
         if file is not None and file.writable:
             changes = changes._replace(valid=changes.valid | FAttr.FH, fh=file.fh)
         await inode.semaphore.acquire(task)
         try:
-            out = await self.ask_for(
-                task, Opcode.SETATTR, inode.nodeid, ATTR_OUT, SETATTR_IN.pack(changes)
-            )
+            out = await self.ask_for(task, Opcode.SETATTR, inode.nodeid, ATTR_OUT, SETATTR_IN.pack(changes))
             self.set_attr(inode, out.attr, out.attr_valid, out.attr_valid_nsec)
         finally:
             inode.semaphore.release(task)
@@ -160,9 +154,7 @@ class FuseDir(FuseBase):
     # -- names ----------------------------------------------------------------------------------------------------
 
     @traced("fuse_create")
-    async def create(
-        self, task: ProgramTask, parent: Dentry, name: bytes, flags: int, mode: int
-    ) -> File:
+    async def create(self, task: ProgramTask, parent: Dentry, name: bytes, flags: int, mode: int) -> File:
         umask = task.program.umask
         asked = CreateIn(flags & ~os.O_NOCTTY, stat.S_IFREG | (mode & ~umask), umask)
         layout: Layout[tuple[EntryOut, OpenOut]] = _Created  # type: ignore[assignment]
@@ -234,9 +226,7 @@ class FuseDir(FuseBase):
         try:
             while True:
                 asked = ReadIn(file.fh, offset, len(out), flags=file.flags)
-                size = await self.ask_for_data(
-                    task, Opcode.READDIR, file.inode.nodeid, out, READ_IN.pack(asked)
-                )
+                size = await self.ask_for_data(task, Opcode.READDIR, file.inode.nodeid, out, READ_IN.pack(asked))
                 if not size:
                     return entries
                 for name, dirent in iter_dirents(memoryview(out)[:size]):

@@ -81,9 +81,7 @@ class FuseFile(FuseDir):
         opcode = Opcode.RELEASEDIR if file.inode.is_dir else Opcode.RELEASE
         opening = Opcode.OPENDIR if file.inode.is_dir else Opcode.OPEN
         if opening not in self.missing or file.fh:
-            self.send_release(
-                task, opcode, file.inode.nodeid, ReleaseIn(file.fh, file.flags & ~NOT_SENT)
-            )
+            self.send_release(task, opcode, file.inode.nodeid, ReleaseIn(file.fh, file.flags & ~NOT_SENT))
 
     @traced("fuse_read")
     async def read(self, task: ProgramTask, file: File, into: memoryview, offset: int) -> int:
@@ -91,9 +89,7 @@ class FuseFile(FuseDir):
         while done < len(into):
             part = into[done : done + self.max_read]
             asked = ReadIn(file.fh, offset + done, len(part), flags=file.flags)
-            size = await self.ask_for_data(
-                task, Opcode.READ, file.inode.nodeid, part, READ_IN.pack(asked)
-            )
+            size = await self.ask_for_data(task, Opcode.READ, file.inode.nodeid, part, READ_IN.pack(asked))
             done += size
             if size < len(part):
                 break
@@ -112,9 +108,7 @@ class FuseFile(FuseDir):
             while done < len(data):
                 part = data[done : done + self.max_write]
                 asked = WriteIn(file.fh, offset + done, len(part), flags=file.flags)
-                out = await self.ask_for(
-                    task, Opcode.WRITE, inode.nodeid, WRITE_OUT, WRITE_IN.pack(asked), part
-                )
+                out = await self.ask_for(task, Opcode.WRITE, inode.nodeid, WRITE_OUT, WRITE_IN.pack(asked), part)
                 if out.size > len(part):
                     raise OSError(int(Errno.EIO), f"{out.size} bytes written of {len(part)}")
                 done += out.size

@@ -28,14 +28,10 @@ class Super:
     async def getattr(self, task: ProgramTask, inode: Inode, file: File | None = None) -> None:
         """Bring ``inode.attr`` up to date."""
 
-    async def setattr(
-        self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None
-    ) -> None:
+    async def setattr(self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None) -> None:
         self._read_only()
 
-    async def create(
-        self, task: ProgramTask, parent: Dentry, name: bytes, flags: int, mode: int
-    ) -> File:
+    async def create(self, task: ProgramTask, parent: Dentry, name: bytes, flags: int, mode: int) -> File:
         self._read_only()
 
     async def mkdir(self, task: ProgramTask, parent: Dentry, name: bytes, mode: int) -> None:

@@ -176,9 +176,7 @@ async def _remove(task: ProgramTask, path: bytes, *, directory: bool) -> None:
         above.semaphore.release(task)
 
 
-def _check_removable(
-    dentry: Dentry, inode: Inode, path: bytes, directory: bool, slash: bool
-) -> None:
+def _check_removable(dentry: Dentry, inode: Inode, path: bytes, directory: bool, slash: bool) -> None:
     if directory and not inode.is_dir:
         raise error(Errno.ENOTDIR, path, "Not a directory")
     if not directory and inode.is_dir:

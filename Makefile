@@ -1,0 +1,49 @@
+# make demo   sets up and shows one unlink through both halves of FUSE, and a deadlock
+# make test   sets up and passes the tests (make test-all: every bar, long runs, outside suites)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all bench lint system clean
+
+demo: $(VENV)/installed
+	$(BIN)/fusewire demo unlink
+	$(BIN)/fusewire demo deadlock
+
+test: $(VENV)/tested system
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/tested system
+	@test -n "$$PJDFSTEST" || echo "!! PJDFSTEST is unset: the pjdfstest suite will NOT run. Set it to a built pjdfstest."
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/tested system
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/linted
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The Debian packages that some tests use, where we may install them.
+system:
+	@sh tools/system-packages
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tested: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/linted: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,61 @@
+"""``fusewire demo``: what it draws, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def fusewire(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "fusewire", *args], capture_output=True, text=True, timeout=90)
+
+
+def columns(text: str) -> tuple[list[str], list[str]]:
+    """The steps of the last diagram in ``text``, by column."""
+    rows = [(row[4:40].strip(), row[44:].strip()) for row in text.splitlines() if row.startswith(" |  ")]
+    return [left for left, _ in rows if left], [right for _, right in rows if right]
+
+
+def test_demo_draws_the_unlink_on_our_half() -> None:
+    shown = fusewire("demo")
+    assert shown.returncode == 0, shown.stderr
+    ours = shown.stdout.split("== The same unlink")[1]
+    left, right = columns(ours)
+    assert left[0] == '"rm /mnt/fuse/file"'
+    assert left.index("[queue req on fc->pending]") < left.index("[wake up fc->waitq]")
+    assert "[perform unlink]" in right
+
+
+@pytest.mark.real
+def test_demo_draws_the_real_rm_on_linux() -> None:
+    shown = fusewire("demo").stdout
+    assert re.search(r"\[queue UNLINK req on (fc->pending\])?|its UNLINK req has been read", shown)
+    assert shown.index("UNLINK") < shown.index("[perform unlink]") < shown.index("The same unlink")
+    assert "fusewire-" not in Path("/proc/mounts").read_text()
+
+
+def test_demo_deadlock_names_the_cycle_and_shows_how_it_ends() -> None:
+    shown = fusewire("demo", "deadlock")
+    assert shown.returncode == 0, shown.stderr
+    text = shown.stdout
+    assert 'waits on inode semaphore for "/", which only rm:' in text
+    assert "waits on req->waitq, which only daemon:2 could end." in text
+    assert "which only it itself could end." in text
+    assert text.rstrip().endswith("Nobody waits any more.")
+    assert text.index("*DEADLOCK*") < text.index("[interrupted by signal]") < text.index("[semaphore acquired]")
+
+
+@pytest.mark.parametrize("args", [["demo", "nonsense"], ["nonsense"], ["demo", "--nonsense"]])
+def test_wrong_arguments_are_one_clear_error(args: list[str]) -> None:
+    failed = fusewire(*args)
+    assert failed.returncode == 2
+    assert "Error: " in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_version_is_shown() -> None:
+    assert re.fullmatch(r"fusewire, version \d+\.\d+\.\d+\n", fusewire("--version").stdout)

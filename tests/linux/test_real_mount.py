@@ -1,0 +1,205 @@
+"""coreutils on a real mount of the memory filesystem: Linux's kernel, our daemon."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import MEMORY, RealMount, real_mount, wait_until
+
+import fusewire
+from fusewire import MountError
+from fusewire.filesystems import MemoryFS
+from fusewire.linux import Control, Watchdog, connection_number, mounts
+
+pytestmark = pytest.mark.real
+
+
+def test_cat_shows_what_was_written(memory_mount: RealMount) -> None:
+    assert memory_mount.sh("echo hello > f; echo world >> f; cat f") == "hello\nworld\n"
+
+
+def test_cp_copies_a_file_byte_for_byte(memory_mount: RealMount) -> None:
+    memory_mount.sh("head -c 3000000 /dev/urandom > a; cp a b; cmp a b; test $(stat -c %s b) = 3000000")
+
+
+def test_ls_shows_modes_links_and_sizes(memory_mount: RealMount) -> None:
+    memory_mount.sh("umask 022; printf hello > f; mkdir d; chmod 600 f")
+    lines = memory_mount.run("ls", "-l").stdout.splitlines()
+    assert lines[0].startswith("total")
+    assert [line.split()[0] for line in lines[1:]] == ["drwxr-xr-x", "-rw-------"]
+    assert lines[2].split()[4] == "5"
+
+
+def test_rm_removes_a_file(memory_mount: RealMount) -> None:
+    memory_mount.sh("touch f; rm f; test ! -e f")
+    assert "No such file" in memory_mount.run("rm", "f", check=False).stderr
+
+
+def test_mkdir_and_rmdir_make_and_remove_directories(memory_mount: RealMount) -> None:
+    memory_mount.sh("mkdir -p a/b; touch a/b/f")
+    assert "not empty" in memory_mount.run("rmdir", "a/b", check=False).stderr
+    memory_mount.sh("rm -r a; test ! -e a")
+
+
+def test_mv_is_refused_as_a_filesystem_without_rename_refuses_it(memory_mount: RealMount) -> None:
+    moved = memory_mount.run("sh", "-c", "touch f; mv f g", check=False)
+    assert moved.returncode == 1
+    assert "Function not implemented" in moved.stderr
+    memory_mount.sh("test -e f; test ! -e g")
+
+
+def test_touch_sets_now_and_keeps_the_other_time(memory_mount: RealMount) -> None:
+    memory_mount.sh("touch -d 2001-02-03T04:05:06.789 f; touch -a f")
+    st = os.stat(memory_mount.path / "f")
+    assert st.st_mtime_ns % 10**9 == 789_000_000
+    assert st.st_atime - st.st_mtime > 10**8
+
+
+def test_the_mount_shows_in_proc_mounts_as_ours(memory_mount: RealMount) -> None:
+    line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(memory_mount.path) in line)
+    source, _, kind, options = line.split()[:4]
+    assert (source, kind) == ("fusewire", "fuse.fusewire")
+    assert {"nosuid", "nodev"} <= set(options.split(","))
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
+def test_a_signal_unmounts_and_exits_cleanly(mountpoint: Path, number: str) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        subprocess.run(["kill", f"-{number}", str(mounted.daemon.pid)], check=True)
+        assert mounted.daemon.wait(timeout=20) == 0
+        assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_umount_from_outside_ends_the_daemon(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        subprocess.run(["umount", str(mountpoint)], check=True, timeout=20)
+        assert mounted.daemon.wait(timeout=20) == 0
+
+
+def test_an_abort_ends_the_daemon_and_leaves_nothing(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        Control(connection_number(str(mountpoint))).abort()
+        assert mounted.daemon.wait(timeout=20) == 0
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_a_busy_mount_is_taken_away_all_the_same(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        user = subprocess.Popen(["sleep", "60"], cwd=mountpoint)
+        try:
+            mounted.daemon.terminate()
+            assert mounted.daemon.wait(timeout=20) == 0
+            assert mounts.mount_at(str(mountpoint)) is None
+        finally:
+            user.kill()
+            user.wait(timeout=20)
+
+
+def test_a_mount_in_this_process_lasts_as_long_as_the_with(mountpoint: Path) -> None:
+    with fusewire.mount(MemoryFS({"f": b"data"}), mountpoint) as mounted, Watchdog(mounted.number, 60):
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+    assert mounts.mount_at(str(mountpoint)) is None
+    assert list(mountpoint.iterdir()) == []
+
+
+def test_a_handler_that_raises_a_bug_answers_eio_and_the_mount_lives(mountpoint: Path) -> None:
+    program = """
+    import sys, fusewire
+    from fusewire.filesystems import MemoryFS
+    class Buggy(MemoryFS):
+        def read(self, ino, fh, offset, size):
+            return {}["nothing"]
+    fusewire.run(Buggy({"f": b"data", "g": b""}), sys.argv[1])
+    """
+    with real_mount(mountpoint, program) as mounted:
+        assert "Input/output error" in mounted.run("cat", "f", check=False).stderr
+        assert stat.S_ISREG(os.stat(mountpoint / "g").st_mode)
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_mountpoint_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match="does not exist: make the directory first") as caught, \
+            fusewire.mount(MemoryFS(), tmp_path / "no"):  # fmt: skip
+        pass
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_a_mountpoint_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MountError, match="is not a directory"), fusewire.mount(MemoryFS(), tmp_path / "file"):
+        pass
+
+
+def test_a_busy_mountpoint_is_said_so(memory_mount: RealMount) -> None:
+    with pytest.raises(MountError, match="busy"), fusewire.mount(MemoryFS(), memory_mount.path):
+        pass
+
+
+def test_a_dead_mount_is_recognised_and_the_way_out_is_said(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        mounted.daemon.kill()
+        mounted.daemon.wait(timeout=20)
+        with pytest.raises(MountError, match=r"dead mount, its daemon is gone: run 'umount"), \
+                fusewire.mount(MemoryFS(), mountpoint):  # fmt: skip
+            pass
+
+
+def test_a_missing_device_and_a_closed_one_are_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mounts, "DEV_FUSE", str(tmp_path / "none"))
+    with pytest.raises(MountError, match="is not there: load the module"):
+        mounts.open_device()
+
+
+def test_unmounting_what_is_no_mount_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match="not a mountpoint"):
+        mounts.unmount(str(tmp_path))
+
+
+def test_no_descriptor_is_left_open_when_mounting_fails(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MountError):
+        mounts.mount(str(tmp_path), mounts.MountOptions(subtype="x" * 5000))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- the watchdog --------------------------------------------------------------------------------------------------
+
+
+class Hanging(MemoryFS):
+    """STATFS is never answered, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def statfs(self, ino: int) -> fusewire.StatFS:
+        self.let_go.wait(60)
+        return super().statfs(ino)
+
+
+def test_the_watchdog_ends_a_hung_mount(mountpoint: Path) -> None:
+    filesystem = Hanging()
+    with fusewire.mount(filesystem, mountpoint) as mounted:
+        watchdog = Watchdog(mounted.number, seconds=0.5)
+        df = subprocess.run(["stat", "-f", str(mountpoint)], capture_output=True, text=True, timeout=30)
+        assert "Software caused connection abort" in df.stderr
+        filesystem.let_go.set()
+        watchdog.stop()
+        assert watchdog.barked
+
+
+def test_the_watchdog_ends_it_too_when_its_owner_dies(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY):
+        number = connection_number(str(mountpoint))
+        owner = f"import os; from fusewire.linux import Watchdog; Watchdog({number}, 60); os._exit(0)"
+        subprocess.run([sys.executable, "-c", owner], check=True, timeout=30)
+        wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
