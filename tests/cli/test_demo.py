@@ -16,7 +16,7 @@ def fusewire(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def columns(text: str) -> tuple[list[str], list[str]]:
     """The steps of the last diagram in ``text``, by column."""
-    rows = [(row[4:40].strip(), row[44:].strip()) for row in text.splitlines() if row.startswith(" |  ")]
+    rows = [(row[4:40].strip(), row[43:].strip()) for row in text.splitlines() if row.startswith(" |  ")]
     return [left for left, _ in rows if left], [right for _, right in rows if right]
 
 

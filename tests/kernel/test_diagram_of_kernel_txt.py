@@ -1,8 +1,8 @@
 """The unlink diagram of kernel.txt, step by step, against the events of a run under cached entries."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import inspect
 import itertools
