@@ -22,8 +22,8 @@ from .daemon import (
     current_request,
 )
 from .drive import Buried, Deadlock, Kernel, Process
-from .linux.mounts import MountError, MountOptions
-from .mounting import Mounted, mount, run
+from .linux.options import MountError, MountOptions
+from .mounting import Mounted, amount, mount, run, serve
 
 logging.getLogger("fusewire").addHandler(logging.NullHandler())
 
@@ -47,7 +47,9 @@ __all__ = [
     "Settings",
     "StatFS",
     "__version__",
+    "amount",
     "current_request",
     "mount",
     "run",
+    "serve",
 ]

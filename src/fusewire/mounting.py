@@ -1,50 +1,190 @@
-"""``fusewire.mount`` and ``fusewire.run``: a filesystem, a mountpoint, and the session between them."""
+"""``fusewire.mount``, ``run`` and ``serve``: a filesystem, a mountpoint, and the session between them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import os
+import re
 import signal
+import socket
+import stat
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from .daemon import Operations, Session
 from .inspect.events import EventStream
 from .linux import mounts
-from .linux.mounts import MountError, MountOptions
-from .transport.devfuse import DevFuse, serve
+from .linux.autounmount import AutoUnmount
+from .linux.options import MountError, MountOptions
+from .linux.privileges import become, sd_notify
+from .transport.devfuse import DevFuse
+from .transport.notifier import NotifierThread
+from .transport.readers import Readers
+from .transport.sockets import Seqpacket, Stream
+from .transport.trace import Traced
 
 PathLike = str | os.PathLike[str]
+_FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 
 
 class Mounted:
-    """A filesystem that is mounted and served. ``number`` is the connection's, as fusectl has it."""
+    """A filesystem that is mounted, and the threads that serve it.
 
-    def __init__(self, operations: Operations, path: str, options: MountOptions, events: EventStream | None) -> None:
-        self.path = path
+    ``number`` is the connection's, as fusectl has it (0 on a socket, or a descriptor whose mount we do not see).
+    ``trace`` gets a line for every message. Raises :class:`MountError` when it cannot be mounted, or its ``init`` raises; then
+    nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        path: PathLike,
+        options: MountOptions = MountOptions(),
+        *,
+        events: EventStream | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
         self.session = Session(operations)
         self.session.events = events
         self.session.who = lambda: (threading.get_native_id(), "daemon")
-        self.channel = DevFuse(mounts.mount(path, options))
+        self.channel, self.number = _channel(self.path, options)
         self.channel.events = events
-        self.number = mounts.connection_number(path)
-        self.thread_id = 0  # of the reader, as Linux counts threads
+        self._notifier = NotifierThread(self.channel.send)
+        self.session.notify.sink = self._notifier.send
+        if isinstance(self.channel, DevFuse):
+            self.session.backing = self.channel
+        self._watcher = AutoUnmount(self.path, self.number) if options.auto_unmount and self.number else None
+        self.readers = Readers(self.session, Traced(self.channel, trace) if trace else self.channel)
+        self._error: BaseException | None = None
+        self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
+        _alive.add(self)
+        self._server.start()
+        self._await_init(options)
 
-    def serve(self) -> None:
-        """Answer requests until it is unmounted, by anyone."""
-        self.thread_id = threading.get_native_id()
+    def _serve(self) -> None:
         try:
-            serve(self.session, self.channel)
+            self.readers.run()
+        except BaseException as error:
+            self._error = error
         finally:
+            self.session.initialized.set()
             self.channel.close()
+            self._notifier.close()
+            self.session.notify.close()
             self.session.destroy()
+
+    def _await_init(self, options: MountOptions) -> None:
+        """The kernel has asked and was answered: only now the mount is of use."""
+        if not self.number:
+            return
+        self.session.initialized.wait()
+        if self.session.granted is None:
+            why = self.session.refusal or str(self._error or "it was unmounted before it answered")
+            self.unmount()
+            self.wait()
+            raise MountError(errno.EIO, f"{self.path} was not mounted: {why}")
+        if options.user:
+            try:
+                become(options.user)
+            except MountError:
+                self.unmount()
+                self.wait()
+                raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still served."""
+        return self._server.is_alive()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until it is unmounted, by anyone, at most ``timeout`` seconds; whether it is. Raises what the transport failed
+        with."""
+        self._server.join(timeout)
+        if self._server.is_alive():
+            return False
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def run(self) -> None:
+        """Until it is unmounted, or SIGINT, SIGTERM or SIGHUP comes, which unmount it. Tells systemd where that asked for it
+        (``Type=notify``). Raises what the transport failed with."""
+        stop = threading.Event()
+        handlers: dict[int, Any] = {}
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    handlers[wanted] = signal.signal(wanted, asked)
+            sd_notify("READY=1")
+            threading.Thread(target=_set_after, args=(self, stop), daemon=True).start()
+            stop.wait()
+            sd_notify("STOPPING=1")
+        finally:
+            self.unmount()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self.wait()
 
     def unmount(self) -> None:
         """Unmount, unless someone else has. A busy mount is taken away all the same."""
-        if mounts.mount_at(self.path) == self.number:
+        if self.number and mounts.mount_at(self.path) == self.number:
             with contextlib.suppress(MountError):
                 mounts.unmount_at_any_price(self.path)
+        if isinstance(self.channel, Seqpacket | Stream):
+            with contextlib.suppress(OSError):
+                self.channel.socket.shutdown(socket.SHUT_RDWR)
+
+    def _forked(self) -> None:
+        """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive."""
+        self.channel.close()
+        if self._watcher is not None:
+            self._watcher.in_child()
+
+
+_alive: weakref.WeakSet[Mounted] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for mounted in _alive:
+        mounted._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _channel(path: str, options: MountOptions) -> tuple[DevFuse | Seqpacket | Stream, int]:
+    """Mount, or take the descriptor that ``/dev/fd/N`` names; the connection's number where it is known."""
+    match = _FD_PATH.match(path)
+    if match is None:
+        return DevFuse(mounts.mount(path, options)), mounts.connection_number(path)
+    fd = int(match[1])
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError as error:
+        raise MountError(error.errno, f"{path}: descriptor {fd} is not open") from None
+    if not stat.S_ISSOCK(mode):
+        if not stat.S_ISCHR(mode):
+            raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
+        return DevFuse(fd), 0
+    sock = socket.socket(fileno=fd)
+    if sock.type == socket.SOCK_SEQPACKET:
+        return Seqpacket(sock), 0
+    if sock.type == socket.SOCK_STREAM:
+        return Stream(sock), 0
+    sock.detach()
+    raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
 
 
 @contextlib.contextmanager
@@ -55,34 +195,44 @@ def mount(
     *,
     events: EventStream | None = None,
 ) -> Iterator[Mounted]:
-    """Mount ``operations`` at ``path`` and serve it from a thread, as long as the ``with`` lasts.
+    """Mount ``operations`` at ``path`` and serve it from threads, as long as the ``with`` lasts.
 
     Raises :class:`MountError`. Use the mount from other processes: a call of this very process that holds the GIL while it
     waits (fstat in some versions of Python) would wait for the thread that is to answer it.
     """
-    mounted = Mounted(operations, os.fspath(path), options, events)
-    server = threading.Thread(target=mounted.serve, name=f"fusewire {path}", daemon=True)
-    server.start()
-    mounted.thread_id = server.native_id or 0
+    mounted = Mounted(operations, path, options, events=events)
     try:
         yield mounted
     finally:
         mounted.unmount()
-        server.join()
+        mounted.wait()
 
 
 def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
     """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted, or on SIGINT, SIGTERM or SIGHUP, which
     unmount it. Raises :class:`MountError`."""
-    mounted = Mounted(operations, os.fspath(path), options, None)
+    Mounted(operations, path, options).run()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        mounted.unmount()
 
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def _set_after(mounted: Mounted, stop: threading.Event) -> None:
+    mounted._server.join()
+    stop.set()
+
+
+@contextlib.asynccontextmanager
+async def amount(
+    operations: Operations, path: PathLike, options: MountOptions = MountOptions()
+) -> AsyncIterator[Mounted]:
+    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts."""
+    mounted = await asyncio.to_thread(Mounted, operations, path, options)
     try:
-        mounted.serve()
+        yield mounted
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        mounted.unmount()
+        await asyncio.to_thread(mounted.unmount)
+        await asyncio.to_thread(mounted.wait)
+
+
+async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
+    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it."""
+    async with amount(operations, path, options) as mounted:
+        await asyncio.to_thread(mounted.wait)

@@ -6,6 +6,7 @@ import click
 
 from .._version import __version__
 from .demo import demo
+from .mount import mount, unmount
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,4 +15,5 @@ def main() -> None:
     """FUSE, both halves, in Python."""
 
 
-main.add_command(demo)
+for command in (demo, mount, unmount):
+    main.add_command(command)

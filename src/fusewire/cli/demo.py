@@ -79,7 +79,7 @@ def _guard(mounted: Mounted) -> Watchdog:
 
 def _rm_traced(mounted: Mounted, filesystem: Telling, events: EventStream) -> str:
     victim = os.path.join(mounted.path, "file")
-    server = mounted.thread_id
+    server = mounted.readers.thread_ids[1]
     since = events.clock()
     if tracefs.available():
         with tracefs.record([os.getpid(), server], CALLS) as recording:

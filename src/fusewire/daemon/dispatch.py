@@ -249,11 +249,6 @@ def _removemapping(nodeid: int, body: memoryview) -> tuple[list[tuple[int, int]]
     return ([(mapping.moffset, mapping.len) for mapping in mappings],)
 
 
-def _retrieved(nodeid: int, body: memoryview) -> tuple[int, int, memoryview]:
-    asked = L.NOTIFY_RETRIEVE_IN.unpack(body)
-    return nodeid, asked.offset, body[40:]
-
-
 # -- encoding ------------------------------------------------------------------------------------------------------
 
 
@@ -482,13 +477,6 @@ def bind_flock(operations: Operations) -> Bound | None:
     if not overrides(operations, "flock"):
         return None
     return _bind(operations, Row("flock", _setlk, _nothing))
-
-
-def bind_retrieved(
-    operations: Operations,
-) -> Callable[[int, memoryview], tuple[int, int, memoryview]]:
-    """How NOTIFY_REPLY is decoded."""
-    return _retrieved
 
 
 def _bind(operations: Operations, row: Row) -> Bound:

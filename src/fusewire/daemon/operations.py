@@ -267,6 +267,3 @@ class Operations:
     def removemapping(self, mappings: list[tuple[int, int]]) -> None:
         """Unmap pieces of the DAX window: (moffset, length)."""
         raise _unsupported()
-
-    def retrieved(self, ino: int, notify_unique: int, offset: int, data: memoryview) -> None:
-        """What ``session.notify.retrieve`` asked for. Has no answer."""

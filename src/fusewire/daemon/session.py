@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..inspect.events import EventStream, Kind
 from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
@@ -18,12 +19,14 @@ from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERS
 from ..wire.layout import Buffer, ProtocolError
 from ..wire.layouts import (
     BATCH_FORGET_IN,
+    ENTRY_OUT,
     FORGET_IN,
     FORGET_ONE,
     IN_HEADER,
     INIT_IN,
     INIT_OUT,
     INTERRUPT_IN,
+    OPEN_OUT,
     OUT_HEADER,
     InitOut,
 )
@@ -31,6 +34,7 @@ from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
 from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock
 from .errors import errno_of
+from .notify import Notifier
 from .operations import Operations
 from .request import Request, _current
 from .settings import Granted, negotiate
@@ -40,6 +44,15 @@ log = logging.getLogger("fusewire.daemon")
 Answer = tuple[Buffer, ...]
 _unpack_header = IN_HEADER.unpack_fields
 _pack_header = OUT_HEADER.pack_fields
+_unpack_out_header = OUT_HEADER.unpack_fields
+
+
+class Backing(Protocol):
+    """What can register files for passthrough: /dev/fuse."""
+
+    def backing_open(self, fd: int) -> int: ...
+
+    def backing_close(self, backing_id: int) -> None: ...
 
 
 class Session:
@@ -54,19 +67,37 @@ class Session:
         self.dialect: Dialect = LATEST
         self.destroyed = False
         self.in_flight: dict[int, Request] = {}
+        self.notify = Notifier()
+        self.backing: Backing | None = None  # set by the transport that can
+        self.initialized = threading.Event()
+        self.refusal = ""  # why INIT was answered with an error
         self.events: EventStream | None = None
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
         self._bound: dict[int, Bound] = bind(operations)
         self._flock = bind_flock(operations)
         operations.session = self
 
+    def backing_open(self, fd: int) -> int:
+        """Register an open regular file for FUSE passthrough (7.40); returns the ``backing_id`` of :class:`Opened`.
+
+        Raises OSError: EPERM without CAP_SYS_ADMIN or InitFlag.PASSTHROUGH, EOPNOTSUPP where nothing is behind /dev/fuse.
+        """
+        if self.backing is None:
+            raise OSError(int(Errno.EOPNOTSUPP), "passthrough needs /dev/fuse")
+        return self.backing.backing_open(fd)
+
+    def backing_close(self, backing_id: int) -> None:
+        """Give a ``backing_id`` back. Raises OSError."""
+        if self.backing is not None:
+            self.backing.backing_close(backing_id)
+
     @property
     def buffer_size(self) -> int:
         """How many bytes a reader must have room for: the largest WRITE, and its headers."""
         return max(8192, self.operations.settings.max_write + 4096)
 
-    def handle(self, message: Buffer) -> Answer | Awaitable[Answer] | None:
-        """Answer one whole message. None where no answer is due; an awaitable where the handler is ``async``.
+    def handle(self, message: Buffer) -> Answer | Later | None:
+        """Answer one whole message. None where no answer is due; a :class:`Later` where the handler is ``async``.
 
         ``message`` may be reused by the caller as soon as this returns (an async handler gets its own copy).
         """
@@ -93,9 +124,9 @@ class Session:
         except (ProtocolError, struct.error) as error:
             log.error("refused: malformed %r: %s", request, error)
             return _error(unique, Errno.EIO)
-        if bound.is_async:
-            return self._handle_async(request, bound, args, body)
         self.in_flight[unique] = request
+        if bound.is_async:
+            return Later(self, request, bound, args, body)
         _current.set(request)
         if self.events is not None:
             self._perform(bound)
@@ -105,16 +136,6 @@ class Session:
             return self._failed(request, bound, error)
         finally:
             del self.in_flight[unique]
-
-    async def _handle_async(self, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview) -> Answer:
-        self.in_flight[request.unique] = request
-        _current.set(request)
-        try:
-            return self._encode(request, bound, await bound.method(*args), body)
-        except Exception as error:
-            return self._failed(request, bound, error)
-        finally:
-            del self.in_flight[request.unique]
 
     def _encode(self, request: Request, bound: Bound, result: Any, body: memoryview) -> Answer:
         try:
@@ -159,6 +180,7 @@ class Session:
                     self.destroy()
                     return _ok(unique)
                 case Opcode.NOTIFY_REPLY:
+                    self.notify.retrieved(unique, body)
                     return None
         except ProtocolError as error:
             log.error("refused: malformed %s: %s", opcode_name(opcode), error)
@@ -181,11 +203,9 @@ class Session:
             # The kernel asks again with what we can.
             return _reply(unique, INIT_OUT.pack(InitOut(KERNEL_VERSION, KERNEL_MINOR_VERSION)))
         if asked.major < KERNEL_VERSION or asked.minor < OLDEST_MINOR_VERSION:
-            log.error(
-                "refused: the kernel speaks FUSE %d.%d, 7.%d is the oldest we do",
-                asked.major, asked.minor, OLDEST_MINOR_VERSION,
-            )  # fmt: skip
-            return _error(unique, Errno.EPROTO)
+            spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
+            log.error("refused: %s", spoken)
+            return self._refuse(unique, Errno.EPROTO, spoken)
         granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations))
         self.dialect = Dialect(granted.minor, granted.flags)
         try:
@@ -193,9 +213,35 @@ class Session:
         except Exception as error:
             number = errno_of(error) or int(Errno.EIO)
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
-            return _error(unique, number)
+            return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
         self.granted = granted
+        self.initialized.set()
         return _reply(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
+
+    def _refuse(self, unique: int, number: int, why: str) -> Answer:
+        self.refusal = why
+        self.initialized.set()
+        return _error(unique, number)
+
+    def undelivered(self, message: Buffer, answer: Answer) -> None:
+        """The kernel did not take this answer: its caller has left. What it granted is taken back: the reference of an
+        entry by ``forget``, an open file by ``release``."""
+        _, opcode, _, nodeid, *_ = _unpack_header(message)
+        if _unpack_out_header(answer[0])[1] or len(answer) < 2:
+            return
+        body = answer[1]
+        if opcode in _GRANTS_ENTRY:
+            entry = ENTRY_OUT.unpack(body)
+            nodeid = entry.nodeid
+            if nodeid:
+                self._forget(nodeid, 1)
+            body = memoryview(body)[ENTRY_OUT.size :]
+        release = _RELEASES.get(opcode)
+        if release is not None:
+            try:
+                getattr(self.operations, release)(nodeid, OPEN_OUT.unpack(body).fh, 0)
+            except Exception as error:
+                log.error("%s(node %d) raised", release, nodeid, exc_info=error)
 
     def _forget(self, nodeid: int, nlookup: int) -> None:
         try:
@@ -230,7 +276,39 @@ class Session:
             log.error("destroy raised", exc_info=error)
 
 
+class Later:
+    """The answer of an ``async`` handler: run it on an event loop. ``request`` lets one interrupt it."""
+
+    def __init__(self, session: Session, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview):
+        self.session = session
+        self.request = request
+        self._bound = bound
+        self._args = args
+        self._body = body
+
+    async def run(self) -> Answer:
+        """The handler, to its end. When it is cancelled the caller gets EINTR."""
+        session, request = self.session, self.request
+        _current.set(request)
+        try:
+            return session._encode(request, self._bound, await self._bound.method(*self._args), self._body)
+        except Exception as error:
+            return session._failed(request, self._bound, error)
+        finally:
+            del session.in_flight[request.unique]
+
+    def interrupted(self) -> Answer:
+        """The answer for a handler that was cancelled."""
+        return _error(self.request.unique, Errno.EINTR)
+
+
 _SETLK = (Opcode.SETLK, Opcode.SETLKW)
+_GRANTS_ENTRY = frozenset(
+    {Opcode.LOOKUP, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.CREATE, Opcode.TMPFILE}
+)
+_RELEASES = {
+    Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
+}  # fmt: skip
 
 
 def _ok(unique: int) -> Answer:

@@ -1,7 +1,8 @@
 """What is Linux's own: mounting and unmounting, fusectl, tracefs, and the watchdog that ends a hung mount."""
 
 from .fusectl import Control
-from .mounts import MountError, MountOptions, connection_number, mount, unmount
+from .mounts import connection_number, mount, unmount
+from .options import MountError, MountOptions
 from .watchdog import Watchdog
 
 __all__ = [

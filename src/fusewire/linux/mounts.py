@@ -1,4 +1,7 @@
-"""mount(2) and umount2(2) for FUSE, with errors that say what to do."""
+"""Mounting and unmounting for FUSE: mount(2) where it is permitted, the setuid helper fusermount3 otherwise.
+
+Errors say what happened, to what, and what to do; whatever fails leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -6,55 +9,13 @@ import ctypes
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+from . import fusermount
+from .options import MountError, MountOptions
+
 MNT_FORCE, MNT_DETACH = 1, 2
 DEV_FUSE = "/dev/fuse"
-
-
-class MountError(OSError):
-    """Mounting or unmounting failed; the text says what happened, to what, and what to do."""
-
-
-@dataclass(frozen=True)
-class MountOptions:
-    """``fsname`` is what /proc/mounts shows as the source, ``subtype`` makes the type ``fuse.SUBTYPE``; ``allow_other``
-    lets other users in, ``default_permissions`` has the kernel check modes; ``max_read`` in bytes, 0: no limit of its own.
-    """
-
-    fsname: str = "fusewire"
-    subtype: str = "fusewire"
-    read_only: bool = False
-    nosuid: bool = True
-    nodev: bool = True
-    noexec: bool = False
-    allow_other: bool = False
-    default_permissions: bool = False
-    max_read: int = 0
-
-    @property
-    def flags(self) -> int:
-        """The MS_* flags."""
-        chosen = (
-            (self.read_only, MS_RDONLY), (self.nosuid, MS_NOSUID), (self.nodev, MS_NODEV), (self.noexec, MS_NOEXEC)
-        )  # fmt: skip
-        return sum(flag for wanted, flag in chosen if wanted)
-
-    def data(self, fd: int, rootmode: int) -> str:
-        """mount(2)'s last argument."""
-        words = [
-            f"fd={fd}",
-            f"rootmode={rootmode:o}",
-            f"user_id={os.getuid()}",
-            f"group_id={os.getgid()}",
-        ]
-        words += ["allow_other"] * self.allow_other
-        words += ["default_permissions"] * self.default_permissions
-        if self.max_read:
-            words.append(f"max_read={self.max_read}")
-        return ",".join(words)
 
 
 def open_device() -> int:
@@ -69,8 +30,18 @@ def _why_no_device(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return f"{DEV_FUSE} is not there: load the module (modprobe fuse), or give the container the device"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to open {DEV_FUSE}: run as root, or have it made readable and writable for you"
+        return (
+            f"no permission to open {DEV_FUSE}: run as root, or join the group that owns it"
+            f" ({_group(DEV_FUSE)}), or have root run 'chmod 666 {DEV_FUSE}'"
+        )
     return f"{DEV_FUSE} cannot be opened: {error.strerror}"
+
+
+def _group(path: str) -> str:
+    try:
+        return Path(path).group()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def check_mountpoint(path: str) -> int:
@@ -82,8 +53,7 @@ def check_mountpoint(path: str) -> int:
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             raise MountError(
-                error.errno,
-                f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again",
+                error.errno, f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again"
             ) from None
         raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
@@ -102,32 +72,43 @@ def mount(path: str, options: MountOptions = MountOptions()) -> int:
     fd = open_device()
     kind = f"fuse.{options.subtype}" if options.subtype else "fuse"
     try:
-        _mount(options.fsname, path, kind, options.flags, options.data(fd, stat.S_IFMT(mode)))
+        _mount(options.fsname, path, kind, options.mount_flags, options.data(fd, stat.S_IFMT(mode)))
     except OSError as error:
         os.close(fd)
+        if error.errno == errno.EPERM and os.geteuid() != 0 and fusermount.program() is not None:
+            return fusermount.mount(path, options)
         raise MountError(error.errno, _why_not_mounted(path, error)) from None
     return fd
 
 
 def _why_not_mounted(path: str, error: OSError) -> str:
     if error.errno == errno.EPERM:
-        return f"no permission to mount on {path}: run as root (CAP_SYS_ADMIN is needed)"
+        return (
+            f"no permission to mount on {path}: install fusermount3 (Debian: apt install fuse3), run as root,"
+            " or in a user namespace of your own: unshare -Urm"
+        )
     if error.errno == errno.EBUSY:
         return f"mountpoint {path} is busy"
     return f"mounting on {path} failed: {error.strerror}"
 
 
 def unmount(path: str, *, lazy: bool = False, force: bool = False) -> None:
-    """umount2(2). ``force`` aborts the connection first, which frees whoever waits for it. Raises :class:`MountError`."""
+    """umount2(2), or fusermount3 where that is not permitted. ``force`` aborts the connection first, which frees whoever
+    waits for it. Raises :class:`MountError`."""
     flags = MNT_DETACH * lazy | MNT_FORCE * force
-    if _libc.umount2(os.fsencode(path), flags):
-        number = ctypes.get_errno()
-        what = {
-            errno.EBUSY: "busy: files are open or a program has its working directory there",
-            errno.EINVAL: "not a mountpoint",
-            errno.EPERM: "no permission: run as root",
-        }.get(number, os.strerror(number))
-        raise MountError(number, f"{path} was not unmounted: {what}")
+    if not _libc.umount2(os.fsencode(path), flags):
+        return
+    number = ctypes.get_errno()
+    if number == errno.EPERM and os.geteuid() != 0 and fusermount.program() is not None:
+        fusermount.unmount(path, lazy=lazy or force)
+        return
+    what = {
+        errno.EBUSY: "busy: files are open or a program has its working directory there",
+        errno.EINVAL: "not a mountpoint",
+        errno.ENOENT: "no such directory",
+        errno.EPERM: "no permission: run as root, or install fusermount3 (Debian: apt install fuse3)",
+    }.get(number, os.strerror(number))
+    raise MountError(number, f"{path} was not unmounted: {what}")
 
 
 def unmount_at_any_price(path: str) -> None:
@@ -140,20 +121,21 @@ def unmount_at_any_price(path: str) -> None:
         try:
             unmount(path, force=True)
         except MountError:
-            unmount(path, lazy=True)
+            if mount_at(path) is not None:
+                unmount(path, lazy=True)
 
 
 def mount_at(path: str) -> int | None:
     """The connection's number of the FUSE mount that is seen at ``path``, None where there is none. Touches no mount."""
-    wanted = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    wanted = os.path.join(wanted, os.path.basename(os.path.abspath(path)))
+    path = os.path.abspath(path)
+    wanted = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     found = None
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields, _, rest = line.partition(" - ")
-        _, _, device, _, target = fields.split()[:5]
+        device, _, target = fields.split(" ")[2:5]
         if _unescape(target) == wanted:
-            kind = rest.split()[0]
-            is_fuse = kind in ("fuse", "fuseblk") or kind.startswith("fuse.")
+            kind = rest.split(" ")[0]
+            is_fuse = kind in ("fuse", "fuseblk") or kind.startswith(("fuse.", "fuseblk."))
             found = int(device.partition(":")[2]) if is_fuse else None
     return found
 
@@ -177,8 +159,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
-    if _libc.mount(
-        os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(data)
-    ):  # fmt: skip
+    arguments = os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(data)
+    if _libc.mount(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -1,21 +1,25 @@
-"""/dev/fuse: requests by readv, answers by writev, and the loop of a reader that answers in line."""
+"""/dev/fuse: requests by readv, answers by writev, and its four ioctls."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import errno
+import fcntl
 import os
+import struct
 import threading
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from ..inspect.events import EventStream, Kind
-from .readloop import Next, after_read, after_write
+from ..wire.layouts import BACKING_MAP, BackingMap
 
 if TYPE_CHECKING:
-    from ..daemon.session import Answer, Session
+    from ..daemon.session import Answer
 
-log = logging.getLogger("fusewire.transport")
+DEV_FUSE = "/dev/fuse"
+IOC_CLONE = 0x8004E500
+IOC_BACKING_OPEN = 0x4010E501
+IOC_BACKING_CLOSE = 0x4004E502
+IOC_SYNC_INIT = 0x0000E503
 
 
 class DevFuse:
@@ -36,7 +40,7 @@ class DevFuse:
             self._tell(Kind.LEAVE, "sys_read")
 
     def send(self, answer: Answer) -> None:
-        """Write one answer. Raises OSError."""
+        """Write one answer or notification. Raises OSError."""
         if self.events is None:
             os.writev(self.fd, answer)
             return
@@ -50,38 +54,38 @@ class DevFuse:
         assert self.events is not None
         self.events.emit(threading.get_native_id(), "daemon", kind, text)
 
+    def clone(self) -> DevFuse:
+        """One more descriptor of the same connection, with a processing list of its own: an answer must be written to the
+        one that its request was read from. Raises OSError: EPERM before the mount."""
+        fd = os.open(DEV_FUSE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, IOC_CLONE, struct.pack("=I", self.fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return DevFuse(fd)
+
+    def backing_open(self, fd: int) -> int:
+        """Register an open regular file for passthrough (7.40); returns its id. Raises OSError: EPERM without
+        CAP_SYS_ADMIN or without InitFlag.PASSTHROUGH, ELOOP for a file on a stacked filesystem that is too deep."""
+        return fcntl.ioctl(self.fd, IOC_BACKING_OPEN, BACKING_MAP.pack(BackingMap(fd)), False)  # type: ignore[return-value]
+
+    def backing_close(self, backing_id: int) -> None:
+        """Give an id back; files opened with it keep it until they are closed."""
+        fcntl.ioctl(self.fd, IOC_BACKING_CLOSE, struct.pack("=I", backing_id))
+
+    def sync_init(self) -> bool:
+        """Have mount(2) wait for the answer to INIT (Linux 6.18); before the mount. Whether the kernel can."""
+        try:
+            fcntl.ioctl(self.fd, IOC_SYNC_INIT)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTTY):
+                return False
+            raise
+        return True
+
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel aborts the connection."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-def serve(session: Session, channel: DevFuse) -> None:
-    """Read, answer, write; returns when the filesystem is unmounted or its connection aborted."""
-    buffer = memoryview(bytearray(session.buffer_size))
-    receive, handle, send = channel.receive, session.handle, channel.send
-    while True:
-        try:
-            size = receive(buffer)
-        except OSError as error:
-            match after_read(error):
-                case Next.AGAIN:
-                    continue
-                case Next.STOP:
-                    return
-            raise
-        answer = handle(buffer[:size])
-        if answer is None:
-            continue
-        if isinstance(answer, Awaitable):
-            answer = asyncio.run(_finish(answer))
-        try:
-            send(answer)
-        except OSError as error:
-            if after_write(error) is Next.FAIL:
-                log.error("the kernel refused an answer: %s", error)
-
-
-async def _finish(answer: Awaitable[Answer]) -> Answer:
-    return await answer

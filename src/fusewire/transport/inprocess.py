@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from ..daemon.session import Later
 from ..kernel.queue import Call
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
 from .readloop import Next, after_read, after_write
@@ -33,25 +33,24 @@ async def serve(task: ProgramTask, fd: int, session: Session) -> None:
                 raise
             answer = await Call(_answer, session, buffer[:size])
             if answer is not None:
-                await _write(task, fd, answer)
+                await _write(task, fd, session, buffer[:size], answer)
     finally:
         if len(task.program.tasks) == 1:
             await Call(session.destroy)
         await sys_exit(task)
 
 
-async def _write(task: ProgramTask, fd: int, answer: Answer) -> None:
+async def _write(task: ProgramTask, fd: int, session: Session, message: memoryview, answer: Answer) -> None:
     try:
         await sys_write(task, fd, answer)
     except OSError as error:
-        if after_write(error) is Next.FAIL:
+        if after_write(error) is Next.AGAIN:
+            await Call(session.undelivered, message, answer)
+        elif after_write(error) is Next.FAIL:
             log.error("the kernel refused an answer: %s", error)
 
 
 def _answer(session: Session, message: memoryview) -> Answer | None:
+    """In user mode. An async handler is run to its end by its worker: other workers serve meanwhile."""
     answer = session.handle(message)
-    return asyncio.run(_finish(answer)) if isinstance(answer, Awaitable) else answer
-
-
-async def _finish(answer: Awaitable[Answer]) -> Answer:
-    return await answer
+    return asyncio.run(answer.run()) if isinstance(answer, Later) else answer

@@ -1,0 +1,67 @@
+"""Into the background: the parent leaves with status 0 only once the mount answers, and says why not otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from ..linux import MountError
+from ..mounting import Mounted
+
+
+def detached(start: Callable[[], Mounted]) -> None:
+    """Fork; the child mounts by ``start`` and serves it. Returns in the parent, when the mount is up.
+
+    Raises click.ClickException with the child's reason when it is not.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        if said != "mounted":
+            raise click.ClickException(said or "the daemon ended before it had mounted, and said nothing")
+        return
+    os.close(reading)
+    os.setsid()
+    if os.fork():  # never a session leader, so it never gets a terminal
+        os._exit(0)
+    _be_daemon(start, writing)
+
+
+def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
+    status = 1
+    try:
+        try:
+            mounted = start()
+            os.stat(mounted.path)  # it answers
+        except (MountError, click.ClickException) as error:
+            os.write(pipe, str(error).encode())
+            os._exit(1)
+        _leave_terminal()
+        os.write(pipe, b"mounted")
+        os.close(pipe)
+        mounted.run()
+        status = 0
+    except BaseException as error:
+        try:
+            os.write(pipe, f"{type(error).__name__}: {error}".encode())
+        except OSError:
+            pass
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _leave_terminal() -> None:
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)

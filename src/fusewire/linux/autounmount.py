@@ -1,0 +1,58 @@
+"""Auto-unmount: a small watcher, in a session of its own, that unmounts when the daemon dies, however it dies.
+
+It holds a pipe and never the descriptor of /dev/fuse: the pipe's other end is the daemon's life. Before it unmounts it looks
+whether the mount at that path is still the same connection, so that a newer one is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+_SCRIPT = """
+import os, sys
+from fusewire.linux import mounts
+path, number = sys.argv[1], int(sys.argv[2])
+while True:
+    try:
+        if not os.read(0, 1):
+            break
+    except InterruptedError:
+        continue
+if mounts.mount_at(path) == number:
+    try:
+        mounts.unmount(path, lazy=True)
+    except mounts.MountError as error:
+        sys.exit(str(error))
+"""
+
+
+class AutoUnmount:
+    """Starts the watcher of the mount at ``path`` with connection ``number``. It ends when this process does, or when
+    :meth:`close` is called."""
+
+    def __init__(self, path: str, number: int) -> None:
+        reading, self._writing = os.pipe()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, os.path.abspath(path), str(number)],
+            stdin=reading,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(reading)
+
+    def close(self) -> None:
+        """The daemon ends in good order; the watcher finds nothing to do."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+            self._process.wait(timeout=30)
+
+    def in_child(self) -> None:
+        """After a fork: the child's copy of the pipe must not keep the watcher waiting."""
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1

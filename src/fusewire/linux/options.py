@@ -1,0 +1,131 @@
+"""Mount options: as a typed object, and as the comma-separated words of ``mount -o`` and fstab."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_DIRSYNC = 1, 2, 4, 8, 16, 128
+MS_NOATIME, MS_NODIRATIME, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1024, 2048, 1 << 21, 1 << 24, 1 << 25
+
+_FLAG_WORDS = {
+    "sync": MS_SYNCHRONOUS, "dirsync": MS_DIRSYNC, "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME,
+    "relatime": MS_RELATIME, "strictatime": MS_STRICTATIME, "lazytime": MS_LAZYTIME,
+}  # fmt: skip
+_BOOLEANS: dict[str, tuple[str, bool]] = {
+    "ro": ("read_only", True), "rw": ("read_only", False),
+    "nosuid": ("nosuid", True), "suid": ("nosuid", False),
+    "nodev": ("nodev", True), "dev": ("nodev", False),
+    "noexec": ("noexec", True), "exec": ("noexec", False),
+    "allow_other": ("allow_other", True),
+    "default_permissions": ("default_permissions", True),
+    "auto_unmount": ("auto_unmount", True),
+}  # fmt: skip
+_VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "fsname": ("fsname", str), "subtype": ("subtype", str), "max_read": ("max_read", int), "user": ("user", str),
+}  # fmt: skip
+# fstab's own words, which mount(8) passes on and which mean nothing here.
+_FSTAB = {"defaults", "auto", "noauto", "nofail", "_netdev", "async", "atime", "nouser", "users", "diratime"}
+
+
+class MountError(OSError):
+    """Mounting or unmounting failed; the text says what happened, to what, and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """How to mount. ``fsname`` is what /proc/mounts shows as the source, ``subtype`` makes the type ``fuse.SUBTYPE``.
+
+    ``allow_other`` lets other users in; ``default_permissions`` has the kernel check modes and owners; ``max_read`` in bytes,
+    0: no limit of its own; ``auto_unmount``: a watcher unmounts when the daemon dies; ``user``: whom to become after
+    mounting; ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they are.
+    """
+
+    fsname: str = "fusewire"
+    subtype: str = "fusewire"
+    read_only: bool = False
+    nosuid: bool = True
+    nodev: bool = True
+    noexec: bool = False
+    allow_other: bool = False
+    default_permissions: bool = False
+    max_read: int = 0
+    auto_unmount: bool = False
+    user: str = ""
+    flags: int = 0
+    extra: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def parse(cls, words: str, base: MountOptions | None = None) -> MountOptions:
+        """From ``"ro,allow_other,max_read=65536"``, on top of ``base``. Raises :class:`MountError` for an unknown word."""
+        options = base or cls()
+        for word in filter(None, words.split(",")):
+            options = options._with(word)
+        return options
+
+    def _with(self, word: str) -> MountOptions:
+        name, equals, value = word.partition("=")
+        if word in _BOOLEANS:
+            attribute, on = _BOOLEANS[word]
+            return replace(self, **{attribute: on})  # type: ignore[arg-type]
+        if equals and name in _VALUES:
+            attribute, kind = _VALUES[name]
+            try:
+                return replace(self, **{attribute: kind(value)})
+            except ValueError:
+                raise MountError(errno.EINVAL, f"mount option {word}: {value!r} is not a number") from None
+        if word in _FLAG_WORDS:
+            return replace(self, flags=self.flags | _FLAG_WORDS[word])
+        if equals and name in ("context", "fscontext", "defcontext", "rootcontext"):
+            return replace(self, extra=(*self.extra, word))
+        if word in _FSTAB or word.startswith(("x-", "comment=")):
+            return self
+        raise MountError(errno.EINVAL, f"mount option {word!r} is not known; {_known()}")
+
+    @property
+    def mount_flags(self) -> int:
+        """The MS_* flags of mount(2)."""
+        chosen = (
+            (self.read_only, MS_RDONLY), (self.nosuid, MS_NOSUID), (self.nodev, MS_NODEV), (self.noexec, MS_NOEXEC)
+        )  # fmt: skip
+        return self.flags | sum(flag for wanted, flag in chosen if wanted)
+
+    def data(self, fd: int, rootmode: int) -> str:
+        """mount(2)'s last argument."""
+        words = [f"fd={fd}", f"rootmode={rootmode:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
+        return ",".join(words + self._fuse_words())
+
+    def words(self) -> str:
+        """For ``fusermount3 -o``."""
+        words = [f"fsname={_escaped(self.fsname)}"]
+        if self.subtype:
+            words.append(f"subtype={_escaped(self.subtype)}")
+        words += [word for word, (name, on) in _BOOLEANS.items() if name in ("read_only", "noexec") and on
+                  and getattr(self, name)]  # fmt: skip
+        words += [word for word, flag in _FLAG_WORDS.items() if self.flags & flag]
+        return ",".join(words + self._fuse_words())
+
+    def _fuse_words(self) -> list[str]:
+        words = ["allow_other"] * self.allow_other + ["default_permissions"] * self.default_permissions
+        if self.max_read:
+            words.append(f"max_read={self.max_read}")
+        return words + list(self.extra)
+
+
+def _escaped(text: str) -> str:
+    """fusermount's commas and backslashes."""
+    return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _known() -> str:
+    words = [*_BOOLEANS, *(f"{name}=" for name in _VALUES), *_FLAG_WORDS]
+    return "known are " + ", ".join(words)
+
+
+assert {name for name, _ in _BOOLEANS.values()} <= {field.name for field in fields(MountOptions)}

@@ -1,0 +1,50 @@
+"""The notifier thread: the only one that writes notifications.
+
+The kernel works inside that write, and may take a directory's lock whose holder waits for a reader: a reader that wrote it
+itself would sleep in D state until someone aborts the connection.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+
+class NotifierThread:
+    """Writes notifications one after the other. ``write`` takes one whole message."""
+
+    def __init__(self, write: Callable[[tuple[bytes]], None]) -> None:
+        self._write = write
+        self._queue: queue.SimpleQueue[tuple[bytes, Future[None]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def send(self, message: bytes) -> Future[None]:
+        """Queue a notification; the future tells what the kernel said."""
+        result: Future[None] = Future()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="fusewire notifier", daemon=True)
+                self._thread.start()
+        self._queue.put((message, result))
+        return result
+
+    def close(self) -> None:
+        """No more: what is queued is still written (and refused, once the connection is gone)."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            message, result = item
+            try:
+                self._write((message,))
+            except OSError as error:
+                result.set_exception(error)
+            else:
+                result.set_result(None)

@@ -1,0 +1,222 @@
+"""Readers: who reads requests from a channel, and who takes over when a handler blocks.
+
+One reader that answers in line is the fastest loop for small requests: a wake-up across processors costs more than a handler.
+But a handler that blocks, or uses its own mount, would then block everyone. So a second reader takes over within a few
+milliseconds of a handler not coming back; the first, when it does come back, writes its answer and rests until it is needed.
+
+Rules. Exactly one thread, the *reader*, is in ``receive`` or in a handler that it has not lost its place to. Notifications
+are never written by a reader: they have a thread of their own (see ``notifier``).
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..inspect.events import EventStream
+from .eventloop import EventLoop
+from .readloop import Next, after_read, after_write
+
+if TYPE_CHECKING:
+    from ..daemon.session import Answer, Later, Session
+
+log = logging.getLogger("fusewire.transport")
+
+TAKE_OVER = 0.004  # seconds until a handler that has not come back counts as blocking
+REST = 32  # looks without any request after which the monitor sleeps
+
+
+class Channel(Protocol):
+    """What carries messages. ``receive`` is called by one thread at a time, ``send`` by any."""
+
+    events: EventStream | None
+
+    def receive(self, buffer: memoryview) -> int:
+        """Sleep until a message is there; returns its length in bytes. Raises OSError (see ``readloop``)."""
+
+    def send(self, answer: Answer) -> None:
+        """Write one message whole. Raises OSError."""
+
+
+class Seat:
+    """One thread that can read. ``busy`` is the number of the request it handles, 0 in between."""
+
+    __slots__ = ("buffer", "busy", "resting")
+
+    def __init__(self, size: int) -> None:
+        self.buffer = memoryview(bytearray(size))
+        self.busy = 0
+        self.resting = _thread.allocate_lock()
+        self.resting.acquire()
+
+
+class Readers:
+    """Serves ``session`` on ``channel`` until the channel says that it is over. ``limit``: how many handlers may block at
+    the same time."""
+
+    def __init__(self, session: Session, channel: Channel, limit: int = 64) -> None:
+        self.session = session
+        self.channel = channel
+        self.limit = limit
+        self.loop = EventLoop()
+        self._reader = Seat(session.buffer_size)
+        self._seats = [self._reader]
+        self._resting: list[Seat] = []
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._served = 0
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._monitor_rests = False
+        self._wake_monitor = _thread.allocate_lock()
+        self._wake_monitor.acquire()
+
+    def run(self) -> None:
+        """Serve; returns when it is over. This thread only waits. Raises what a channel failed with."""
+        self._start(self._monitor, "monitor")
+        self._start_reader(self._reader)
+        self._over.wait()
+        self._wake_all()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+            if thread.is_alive():
+                log.warning("%s still runs a handler; it is left behind", thread.name)
+        self.loop.close()
+        if self._error is not None:
+            raise self._error
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _read(self, seat: Seat) -> None:
+        """The body of a reader's thread."""
+        try:
+            while self._reader is seat or self._rest(seat):
+                if not self._serve_one(seat):
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._over.set()
+
+    def _serve_one(self, seat: Seat) -> bool:
+        """Read, answer, write. The loop is in here, so that its names are local; False when the channel is over."""
+        receive, handle, send = self.channel.receive, self.session.handle, self.channel.send
+        buffer = seat.buffer
+        while self._reader is seat:
+            try:
+                size = receive(buffer)
+            except OSError as error:
+                match after_read(error):
+                    case Next.AGAIN:
+                        continue
+                    case Next.STOP:
+                        return False
+                raise
+            self._served = seat.busy = self._served + 1
+            if self._monitor_rests:
+                self._rouse_monitor()
+            message = buffer[:size]
+            answer: Any = handle(message)
+            if answer.__class__ is tuple:
+                try:
+                    send(answer)
+                except OSError as error:
+                    self._refused(message, answer, error)
+            elif answer is not None:
+                self._later(bytes(message), answer)
+            seat.busy = 0
+        return True
+
+    def _refused(self, message: memoryview | bytes, answer: Answer, error: OSError) -> None:
+        """The kernel did not take an answer."""
+        meaning = after_write(error)
+        if meaning is Next.AGAIN:
+            self.session.undelivered(message, answer)
+        elif meaning is Next.FAIL:
+            log.error("the kernel refused an answer: %s", error)
+
+    def _later(self, message: bytes, later: Later) -> None:
+        """An async handler: the event loop runs it, and writes its answer."""
+
+        def write(answer: Answer) -> None:
+            try:
+                self.channel.send(answer)
+            except OSError as error:
+                self._refused(message, answer, error)
+
+        self.loop.start(later, write)
+
+    # -- taking over ----------------------------------------------------------------------------------------------
+
+    def _rest(self, seat: Seat) -> bool:
+        """Another took this reader's place while its handler blocked. Wait to be needed; False when all is over."""
+        with self._lock:
+            if self._over.is_set():
+                return False
+            self._resting.append(seat)
+        seat.resting.acquire()
+        return not self._over.is_set()
+
+    def _monitor(self) -> None:
+        """Look every few milliseconds whether the reader is still with the request that it was with before."""
+        quiet = 0
+        while not self._over.is_set():
+            seat, busy, served = self._reader, self._reader.busy, self._served
+            time.sleep(TAKE_OVER)
+            if busy and seat.busy == busy:
+                self._replace(seat)
+            quiet = quiet + 1 if self._served == served and not seat.busy else 0
+            if quiet >= REST:
+                self._monitor_rests = True
+                if not self._reader.busy and not self._over.is_set():
+                    self._wake_monitor.acquire()
+                self._monitor_rests = False
+                quiet = 0
+
+    def _rouse_monitor(self) -> None:
+        self._monitor_rests = False
+        try:
+            self._wake_monitor.release()
+        except RuntimeError:
+            pass  # it was not asleep yet, and looks once more before it is
+
+    def _replace(self, seat: Seat) -> None:
+        """``seat``'s handler blocks: another reads on."""
+        with self._lock:
+            if self._reader is not seat or self._over.is_set():
+                return
+            if self._resting:
+                self._reader = self._resting.pop()
+                self._reader.resting.release()
+                return
+            if len(self._seats) >= self.limit:
+                return
+            new = Seat(self.session.buffer_size)
+            self._seats.append(new)
+            self._reader = new
+            if len(self._seats) == self.limit:
+                log.warning("%d handlers block at the same time: requests wait until one comes back", self.limit)
+        self._start_reader(new)
+
+    def _start_reader(self, seat: Seat) -> None:
+        self._start(lambda: self._read(seat), f"reader {len(self._seats)}")
+
+    def _start(self, body: object, name: str) -> None:
+        thread = threading.Thread(target=body, name=f"fusewire {name}", daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            resting, self._resting = self._resting, []
+        for seat in resting:
+            seat.resting.release()
+        self._rouse_monitor()
+
+    @property
+    def thread_ids(self) -> list[int]:
+        """The readers' and the monitor's threads, as Linux numbers them."""
+        return [thread.native_id or 0 for thread in self._threads]
