@@ -29,6 +29,7 @@ from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
 PathLike = str | os.PathLike[str]
+_FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 
 
@@ -59,7 +60,7 @@ class Mounted:
         self.session.notify.sink = self._notifier.send
         if isinstance(self.channel, DevFuse):
             self.session.backing = self.channel
-        self._watcher = AutoUnmount(self.path, self.number) if options.auto_unmount and self.number else None
+        self._watcher = AutoUnmount(self.path) if options.auto_unmount and self.number else None
         self.readers = Readers(self.session, Traced(self.channel, trace) if trace else self.channel)
         self._error: BaseException | None = None
         self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
@@ -114,29 +115,6 @@ class Mounted:
             raise self._error
         return True
 
-    def run(self) -> None:
-        """Until it is unmounted, or SIGINT, SIGTERM or SIGHUP comes, which unmount it. Tells systemd where that asked for it
-        (``Type=notify``). Raises what the transport failed with."""
-        stop = threading.Event()
-        handlers: dict[int, Any] = {}
-
-        def asked(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        try:
-            if threading.current_thread() is threading.main_thread():
-                for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    handlers[wanted] = signal.signal(wanted, asked)
-            sd_notify("READY=1")
-            threading.Thread(target=_set_after, args=(self, stop), daemon=True).start()
-            stop.wait()
-            sd_notify("STOPPING=1")
-        finally:
-            self.unmount()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            self.wait()
-
     def unmount(self) -> None:
         """Unmount, unless someone else has. A busy mount is taken away all the same."""
         if self.number and mounts.mount_at(self.path) == self.number:
@@ -171,11 +149,11 @@ def _channel(path: str, options: MountOptions) -> tuple[DevFuse | Seqpacket | St
         return DevFuse(mounts.mount(path, options)), mounts.connection_number(path)
     fd = int(match[1])
     try:
-        mode = os.fstat(fd).st_mode
+        found = os.fstat(fd)
     except OSError as error:
         raise MountError(error.errno, f"{path}: descriptor {fd} is not open") from None
-    if not stat.S_ISSOCK(mode):
-        if not stat.S_ISCHR(mode):
+    if not stat.S_ISSOCK(found.st_mode):
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
         return DevFuse(fd), 0
     sock = socket.socket(fileno=fd)
@@ -211,7 +189,35 @@ def mount(
 def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
     """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted, or on SIGINT, SIGTERM or SIGHUP, which
     unmount it. Raises :class:`MountError`."""
-    Mounted(operations, path, options).run()
+    run_mounted(lambda: Mounted(operations, path, options))
+
+
+def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None) -> None:
+    """Mount by ``start``, call ``ready`` with what is mounted, and return when it is unmounted, or on SIGINT, SIGTERM or
+    SIGHUP, which unmount it, from the very start on. Tells systemd where that asked for it (``Type=notify``)."""
+    stop = threading.Event()
+    handlers: dict[int, Any] = {}
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    if threading.current_thread() is threading.main_thread():
+        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handlers[wanted] = signal.signal(wanted, asked)
+    try:
+        mounted = start()
+        try:
+            ready(mounted)
+            sd_notify("READY=1")
+            threading.Thread(target=_set_after, args=(mounted, stop), daemon=True).start()
+            stop.wait()
+            sd_notify("STOPPING=1")
+        finally:
+            mounted.unmount()
+            mounted.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _set_after(mounted: Mounted, stop: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import click
 
 from ..linux import MountError
-from ..mounting import Mounted
+from ..mounting import Mounted, run_mounted
 
 
 def detached(start: Callable[[], Mounted]) -> None:
@@ -35,24 +36,20 @@ def detached(start: Callable[[], Mounted]) -> None:
 
 
 def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
-    status = 1
-    try:
-        try:
-            mounted = start()
-            os.stat(mounted.path)  # it answers
-        except (MountError, click.ClickException) as error:
-            os.write(pipe, str(error).encode())
-            os._exit(1)
+    def ready(mounted: Mounted) -> None:
+        os.stat(mounted.path)  # it answers
         _leave_terminal()
         os.write(pipe, b"mounted")
         os.close(pipe)
-        mounted.run()
+
+    status = 1
+    try:
+        run_mounted(start, ready)
         status = 0
     except BaseException as error:
-        try:
-            os.write(pipe, f"{type(error).__name__}: {error}".encode())
-        except OSError:
-            pass
+        plain = isinstance(error, MountError | click.ClickException)
+        with contextlib.suppress(OSError):
+            os.write(pipe, (str(error) if plain else f"{type(error).__name__}: {error}").encode())
     finally:
         sys.stdout.flush()
         os._exit(status)

@@ -13,7 +13,7 @@ import click
 
 from ..daemon import Operations
 from ..linux import MountError, MountOptions, mounts
-from ..mounting import Mounted
+from ..mounting import Mounted, run_mounted
 from .background import detached
 
 FILESYSTEMS = ("memory", "passthrough")
@@ -94,7 +94,7 @@ def mount(filesystem: tuple[str, ...], foreground: bool, options: tuple[str, ...
 
 
 def _serve(operations: Operations, mountpoint: str, options: MountOptions, trace: bool) -> None:
-    Mounted(operations, mountpoint, options, trace=_print_line if trace else None).run()
+    run_mounted(lambda: Mounted(operations, mountpoint, options, trace=_print_line if trace else None))
 
 
 def _print_line(line: str) -> None:

@@ -1,7 +1,7 @@
 """Auto-unmount: a small watcher, in a session of its own, that unmounts when the daemon dies, however it dies.
 
 It holds a pipe and never the descriptor of /dev/fuse: the pipe's other end is the daemon's life. Before it unmounts it looks
-whether the mount at that path is still the same connection, so that a newer one is left alone.
+whether the mount at that path is still the same, so that a newer one is left alone.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import os
 import subprocess
 import sys
 
+from . import mounts
+
 _SCRIPT = """
 import os, sys
 from fusewire.linux import mounts
-path, number = sys.argv[1], int(sys.argv[2])
+path, identity = sys.argv[1:]
 while True:
     try:
         if not os.read(0, 1):
             break
     except InterruptedError:
         continue
-if mounts.mount_at(path) == number:
+if mounts.identity(path) == identity:
     try:
         mounts.unmount(path, lazy=True)
     except mounts.MountError as error:
@@ -29,15 +31,16 @@ if mounts.mount_at(path) == number:
 
 
 class AutoUnmount:
-    """Starts the watcher of the mount at ``path`` with connection ``number``. It ends when this process does, or when
-    :meth:`close` is called."""
+    """Starts the watcher of the mount that is at ``path`` now. It ends when this process does, or by :meth:`close`."""
 
-    def __init__(self, path: str, number: int) -> None:
+    def __init__(self, path: str) -> None:
         reading, self._writing = os.pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, os.path.abspath(path), str(number)],
+            [sys.executable, "-c", _SCRIPT, os.path.abspath(path), mounts.identity(path)],
             stdin=reading,
+            stdout=subprocess.DEVNULL,  # it outlives us: whoever reads our output would wait for it
+            stderr=subprocess.DEVNULL,
             cwd="/",
             env=environment,
             start_new_session=True,

@@ -1,0 +1,239 @@
+"""``fusewire mount`` and ``unmount``: in the background, in the foreground, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CAN_MOUNT, wait_until
+
+from fusewire.linux import mounts
+
+COMMAND = [sys.executable, "-m", "fusewire"]
+
+
+def fusewire(*args: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=60, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def daemons_of(path: Path) -> list[int]:
+    """The processes with this mountpoint on their command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(path).encode() in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def unmounted(mountpoint: Path) -> object:
+    yield mountpoint
+    if mounts.mount_at(str(mountpoint)) is not None:
+        mounts.unmount_at_any_price(str(mountpoint))
+    wait_until(lambda: not daemons_of(mountpoint))
+
+
+@pytest.mark.real
+def test_mount_returns_once_the_mount_answers_and_unmount_ends_the_daemon(unmounted: Path) -> None:
+    assert fusewire("mount", "memory", unmounted).returncode == 0
+    (unmounted / "f").write_text("data")
+    assert fusewire("unmount", unmounted).returncode == 0
+    assert list(unmounted.iterdir()) == []
+    wait_until(lambda: not daemons_of(unmounted))
+
+
+@pytest.mark.real
+def test_options_reach_the_mount(unmounted: Path) -> None:
+    assert fusewire("mount", "-o", "ro,noexec", "-o", "fsname=my fs,subtype=mine", "memory", unmounted).returncode == 0
+    line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(unmounted) in line)
+    assert line.startswith("my\\040fs ")
+    assert " fuse.mine ro,nosuid,nodev,noexec" in line
+    with pytest.raises(OSError, match="Read-only"):
+        (unmounted / "f").touch()
+
+
+@pytest.mark.real
+def test_the_foreground_ends_with_status_0_on_a_signal(unmounted: Path) -> None:
+    daemon = subprocess.Popen([*COMMAND, "mount", "-f", "memory", str(unmounted)], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: mounts.mount_at(str(unmounted)) is not None)
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=20) == 0
+    assert mounts.mount_at(str(unmounted)) is None
+
+
+@pytest.mark.real
+def test_trace_shows_every_message_with_its_latency(unmounted: Path) -> None:
+    daemon = subprocess.Popen(
+        [*COMMAND, "mount", "--trace", "memory", str(unmounted)], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: mounts.mount_at(str(unmounted)) is not None)
+    subprocess.run(["mkdir", str(unmounted / "d")], check=True, timeout=20)
+    daemon.terminate()
+    _, shown = daemon.communicate(timeout=20)
+    lines = shown.splitlines()
+    assert lines[0].startswith("-> INIT ")
+    asked = next(line for line in lines if line.startswith("-> MKDIR "))
+    assert '"d"' in asked
+    answered = lines[lines.index(asked) + 1]
+    assert answered.startswith("<- ")
+    assert answered.endswith(" us")
+
+
+@pytest.mark.real
+def test_auto_unmount_cleans_up_after_a_killed_daemon(unmounted: Path) -> None:
+    assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
+    for pid in daemons_of(unmounted):
+        if b"mount" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: mounts.mount_at(str(unmounted)) is None)
+    wait_until(lambda: not daemons_of(unmounted))
+
+
+@pytest.mark.real
+def test_auto_unmount_leaves_a_newer_mount_alone(unmounted: Path) -> None:
+    assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
+    older = [pid for pid in daemons_of(unmounted) if b"mount" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    os.kill(older[0], signal.SIGSTOP)
+    mounts.unmount(str(unmounted), lazy=True)
+    assert fusewire("mount", "memory", unmounted).returncode == 0
+    os.kill(older[0], signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{older[0]}").exists() or _is_zombie(older[0]))
+    newer = mounts.mount_at(str(unmounted))
+    wait_until(lambda: len(daemons_of(unmounted)) == 1)  # the watcher has looked, and gone
+    assert mounts.mount_at(str(unmounted)) == newer is not None
+
+
+def _is_zombie(pid: int) -> bool:
+    return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.real
+def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
+    if shutil.which("fusermount3") is None:
+        pytest.skip("fusermount3 is not installed")
+    from fusewire.linux import MountOptions, fusermount
+
+    path = tmp_path / "m"
+    path.mkdir()
+    fd = fusermount.mount(str(path), MountOptions(fsname="by,helper", read_only=True))
+    try:
+        assert not os.get_inheritable(fd)
+        line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(path) in line)
+        assert line.startswith("by,helper ")
+        assert " fuse.fusewire ro,nosuid,nodev" in line
+    finally:
+        os.close(fd)
+        fusermount.unmount(str(path), lazy=False)
+    assert mounts.mount_at(str(path)) is None
+
+
+@pytest.mark.real
+def test_mount_dash_t_finds_the_helper(unmounted: Path) -> None:
+    helper = Path("/sbin/mount.fuse.fusewire")
+    if helper.exists():
+        pytest.skip("a helper is installed on this machine already")
+    helper.symlink_to(Path(sys.executable).with_name("mount.fuse.fusewire"))
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "fuse.fusewire", "-o", "ro,noauto", "memory", str(unmounted)],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "memory on " in subprocess.run(["mount"], capture_output=True, text=True, timeout=20).stdout
+    finally:
+        helper.unlink()
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+
+def failed(*args: object, **kwargs: object) -> str:
+    """Runs the command, which must fail with status 1 and one line."""
+    done = fusewire(*args, **kwargs)
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_a_missing_mountpoint(tmp_path: Path) -> None:
+    assert "does not exist: make the directory first" in failed("mount", "memory", tmp_path / "no")
+
+
+def test_a_mountpoint_that_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    assert "is not a directory" in failed("mount", "memory", tmp_path / "f")
+
+
+@pytest.mark.real
+def test_a_mountpoint_that_is_mounted_already(unmounted: Path) -> None:
+    assert fusewire("mount", "memory", unmounted).returncode == 0
+    assert "is busy: a FUSE filesystem is mounted there already" in failed("mount", "memory", unmounted)
+
+
+def test_an_unknown_option_is_refused_by_name(mountpoint: Path) -> None:
+    assert "mount option 'bogus' is not known; known are ro, " in failed(
+        "mount", "-o", "ro,bogus", "memory", mountpoint
+    )
+    assert "'many' is not a number" in failed("mount", "-o", "max_read=many", "memory", mountpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nope", "there is no filesystem 'nope'"),
+        ("no_such_module:factory", "no_such_module cannot be imported"),
+        ("os:no_such_factory", "os has no no_such_factory"),
+        ("os:sep", "is a str and cannot be called"),
+        ("os:getcwd", "which is no fusewire.Operations"),
+        ("json:loads", "the factory raised TypeError"),
+    ],
+)
+def test_a_factory_that_is_none(mountpoint: Path, name: str, why: str) -> None:
+    assert why in failed("mount", name, mountpoint)
+
+
+@pytest.mark.real
+def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None:
+    (mountpoint.parent / "broken.py").write_text(
+        "import fusewire\nclass FS(fusewire.Operations):\n    def init(self, granted): raise RuntimeError('no disk')\n"
+    )
+    why = failed("mount", "broken:FS", mountpoint, cwd=mountpoint.parent)
+    assert "was not mounted: the filesystem's init raised RuntimeError('no disk')" in why
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_no_permission_on_the_device_says_what_helps(mountpoint: Path) -> None:
+    if not CAN_MOUNT:
+        if Path("/dev/fuse").exists() and not os.access("/dev/fuse", os.W_OK):
+            assert "no permission to open /dev/fuse: run as root, or join the group" in failed(
+                "mount", "memory", mountpoint
+            )
+        return
+    code = (
+        "import os\nfrom fusewire.linux import mounts\n"
+        "os.setgroups([]); os.setgid(1234); os.setuid(1234)\n"
+        "try: os.close(mounts.open_device())\n"
+        "except mounts.MountError as error: print(error)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    if os.stat("/dev/fuse").st_mode & 0o006 == 0:
+        assert "no permission to open /dev/fuse: run as root, or join the group" in shown.stdout
+
+
+def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:
+    assert "is not a FUSE mount" in failed("unmount", tmp_path)
+
+
+def test_too_few_arguments_are_a_usage_error() -> None:
+    done = fusewire("mount", "memory")
+    assert done.returncode == 2
+    assert "a filesystem and a mountpoint are needed" in done.stderr
