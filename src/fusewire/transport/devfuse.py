@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import struct
 import threading
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..inspect.events import EventStream, Kind
@@ -22,22 +24,61 @@ IOC_BACKING_CLOSE = 0x4004E502
 IOC_SYNC_INIT = 0x0000E503
 
 
+SPIN = 100e-6  # seconds to look for the next request before sleeping for it
+DENSE = 200e-6  # seconds: when the last one came sooner, the next is looked for
+BACK_OFF = 1024  # requests without looking, after it was of no use
+
+
 class DevFuse:
-    """An open /dev/fuse. ``events``: where to record its reads and writes, with the thread that makes them."""
+    """An open /dev/fuse. ``events``: where to record its reads and writes, with the thread that makes them.
+
+    To sleep for a request and be woken for it, each time across processors, takes many times what most handlers take. So
+    while requests come one upon the other the reader looks for the next one a little while before it sleeps; where they come
+    seldom, or there is but one processor, it sleeps at once.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.events: EventStream | None = None
+        os.set_blocking(fd, False)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._dense = False
+        self._back_off = 0
 
     def receive(self, buffer: memoryview) -> int:
         """Sleep until a request is there and read it; returns its length in bytes. Raises OSError (see ``readloop``)."""
-        if self.events is None:
-            return os.readv(self.fd, (buffer,))
-        self._tell(Kind.ENTER, "sys_read")
+        if self.events is not None:
+            self._tell(Kind.ENTER, "sys_read")
         try:
-            return os.readv(self.fd, (buffer,))
+            return self._receive(buffer)
         finally:
-            self._tell(Kind.LEAVE, "sys_read")
+            if self.events is not None:
+                self._tell(Kind.LEAVE, "sys_read")
+
+    def _receive(self, buffer: memoryview) -> int:
+        buffers = (buffer,)
+        end = perf_counter() + SPIN if self._dense else 0.0
+        while True:
+            try:
+                return os.readv(self.fd, buffers)
+            except BlockingIOError:
+                if perf_counter() < end:
+                    continue
+            self._sleep(end > 0)
+            end = 0.0
+
+    def _sleep(self, looked: bool) -> None:
+        """Until something is there; remember whether it came soon."""
+        since = perf_counter()
+        self._poll.poll()
+        waited = perf_counter() - since
+        if (
+            looked and waited < DENSE
+        ):  # it came just after we had given up: whoever sent it was waiting for our processor
+            self._back_off = BACK_OFF
+        self._back_off = max(0, self._back_off - 1)
+        self._dense = waited < DENSE and not self._back_off
 
     def send(self, answer: Answer) -> None:
         """Write one answer or notification. Raises OSError."""
