@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fusewire.wire import codec, table
 from fusewire.wire.codec import Message
+from fusewire.wire.extensions import Extensions, decode_extensions, encode_extensions
 from fusewire.wire.flags import InitFlag, NotifyCode, Opcode
 from fusewire.wire.layout import Layout, ProtocolError
 from fusewire.wire.render import render_reply, render_request
@@ -128,3 +129,22 @@ def test_a_line_shows_opcode_unique_node_flags_and_name() -> None:
 
     raw = codec.encode_request(Opcode.MKDIR, Message((MkdirIn(0o755, 0o22),), (b"d\xff\n",)), unique=2, nodeid=1)
     assert render_request(raw) == 'MKDIR 2 nodeid=1 mode=0o755 umask=0o22 "d\\xff\\x0a"'
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.binary(max_size=20)), max_size=3), st.lists(st.integers(0, (1 << 32) - 1), max_size=3)
+)
+def test_extensions_come_back_as_they_were(contexts: list[tuple[bytes, bytes]], groups: list[int]) -> None:
+    extensions = Extensions(tuple(contexts), tuple(groups))
+    raw = encode_extensions(extensions)
+    assert len(raw) % 8 == 0
+    assert decode_extensions(raw) == extensions
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=100))
+def test_any_bytes_are_extensions_or_raise_protocol_error(raw: bytes) -> None:
+    try:
+        decode_extensions(raw)
+    except ProtocolError:
+        pass

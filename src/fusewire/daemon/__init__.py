@@ -3,6 +3,7 @@
 Sans I/O: messages come and go as bytes; reading, writing, waiting and threads are ``fusewire.transport``'s.
 """
 
+from ..wire.flags import FOpenFlag, InitFlag
 from .attributes import Attributes, DirEntry, Entry, Lock, Opened, StatFS
 from .operations import Changes, Operations
 from .request import Request, current_request
@@ -14,7 +15,9 @@ __all__ = [
     "Changes",
     "DirEntry",
     "Entry",
+    "FOpenFlag",
     "Granted",
+    "InitFlag",
     "Lock",
     "Opened",
     "Operations",

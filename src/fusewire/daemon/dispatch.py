@@ -472,11 +472,14 @@ def bind(operations: Operations) -> dict[int, Bound]:
     return bound
 
 
-def bind_flock(operations: Operations) -> Bound | None:
-    """flock(2) comes as SETLK with a flag."""
+def bind_flock(operations: Operations) -> dict[int, Bound]:
+    """flock(2) comes as SETLK and SETLKW with a flag."""
     if not overrides(operations, "flock"):
-        return None
-    return _bind(operations, Row("flock", _setlk, _nothing))
+        return {}
+    return {
+        Opcode.SETLK: _bind(operations, Row("flock", _setlk, _nothing)),
+        Opcode.SETLKW: _bind(operations, Row("flock", _setlkw, _nothing)),
+    }
 
 
 def _bind(operations: Operations, row: Row) -> Bound:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..wire.codec import Message, decode_request
+from ..wire.extensions import Extensions, decode_extensions
 from ..wire.flags import Opcode
 from ..wire.layout import Buffer
 from ..wire.table import LATEST, Dialect
@@ -68,6 +69,11 @@ class Request:
     def umask(self) -> int:
         """The caller's umask, in CREATE, MKNOD, MKDIR and TMPFILE."""
         return int(self.args.umask)
+
+    @property
+    def extensions(self) -> Extensions:
+        """What came behind the body of a request that makes an inode: security contexts, a supplementary group."""
+        return decode_extensions(self.message.extensions)
 
     @property
     def groups(self) -> tuple[int, ...]:

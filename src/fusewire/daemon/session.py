@@ -117,8 +117,8 @@ class Session:
         request = Request(opcode, unique, nodeid, uid, gid, pid, message, self.dialect)
         end = length - extensions * 8
         body = memoryview(message)[IN_HEADER_SIZE:end]
-        if self._flock is not None and opcode in _SETLK and len(body) >= 48 and is_flock(body):
-            bound = self._flock
+        if opcode in self._flock and len(body) >= 48 and is_flock(body):
+            bound = self._flock[opcode]
         try:
             args = bound.decode(nodeid, body)
         except (ProtocolError, struct.error) as error:
@@ -302,7 +302,6 @@ class Later:
         return _error(self.request.unique, Errno.EINTR)
 
 
-_SETLK = (Opcode.SETLK, Opcode.SETLKW)
 _GRANTS_ENTRY = frozenset(
     {Opcode.LOOKUP, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.CREATE, Opcode.TMPFILE}
 )

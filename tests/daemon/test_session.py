@@ -1,0 +1,414 @@
+"""The session, on plain bytes: every request gets exactly one answer, whatever comes in and whatever a handler does."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+import fusewire
+from fusewire import Attributes, DirEntry, Entry, Lock, Opened, Operations, Session
+from fusewire.daemon import Settings
+from fusewire.filesystems import MemoryFS
+from fusewire.wire import codec
+from fusewire.wire import layouts as L
+from fusewire.wire.codec import Message
+from fusewire.wire.flags import FAttr, InitFlag, NotifyCode, Opcode
+
+ALL = InitFlag((1 << 31) - 1) & ~InitFlag.INIT_EXT
+NAME = Message(names=(b"f",))
+
+
+def started(operations: Operations, flags: InitFlag = ALL, minor: int = 45) -> Session:
+    """A session that has answered INIT."""
+    session = Session(operations)
+    ask(session, Opcode.INIT, Message((L.InitIn(7, minor, 1 << 17, flags),)), nodeid=0)
+    assert session.granted is not None
+    return session
+
+
+def ask(session: Session, opcode: int, message: Message = Message(), nodeid: int = 1, **kwargs: Any) -> Message:
+    """One request, one answer. Raises the OSError that was answered."""
+    raw = codec.encode_request(opcode, message, unique=4, nodeid=nodeid, pid=os.getpid(), **kwargs)
+    answer = session.handle(raw)
+    assert isinstance(answer, tuple)
+    probe = opcode in (Opcode.GETXATTR, Opcode.LISTXATTR) and not message.structs[0].size
+    header, decoded = codec.decode_reply(opcode, b"".join(answer), probe=probe)
+    assert header.unique == 4
+    if header.error:
+        raise OSError(-header.error, os.strerror(-header.error))
+    return decoded
+
+
+def handler(name: str, returns: Any = None, raises: BaseException | None = None) -> Operations:
+    """A filesystem with one handler."""
+
+    def method(self: Operations, *args: Any) -> Any:
+        if raises is not None:
+            raise raises
+        return returns
+
+    return type("One", (Operations,), {name: method})()  # type: ignore[no-any-return]
+
+
+# -- INIT ----------------------------------------------------------------------------------------------------------
+
+
+def test_init_agrees_on_the_lower_minor_and_on_flags_that_both_want() -> None:
+    session = Session(Operations())
+    asked = L.InitIn(7, 40, 1 << 17, InitFlag.ASYNC_READ | InitFlag.MAX_PAGES)
+    out = ask(session, Opcode.INIT, Message((asked,))).structs[0]
+    assert (out.major, out.minor, out.max_write, out.max_pages) == (7, 40, 1 << 20, 256)
+    assert InitFlag(out.flags) == InitFlag.ASYNC_READ | InitFlag.MAX_PAGES | InitFlag.BIG_WRITES
+    assert session.granted is not None
+    assert session.granted.minor == 40
+
+
+def test_without_max_pages_a_write_is_at_most_128_kib() -> None:
+    granted = started(Operations(), InitFlag.ASYNC_READ).granted
+    assert granted is not None
+    assert granted.max_write == 128 << 10
+
+
+def test_flags_beyond_bit_31_travel_in_the_second_word() -> None:
+    class Passing(Operations):
+        settings = Settings(flags=InitFlag.PASSTHROUGH, max_stack_depth=1)
+
+    asked = L.InitIn(7, 45, 0, int(InitFlag.INIT_EXT), InitFlag.PASSTHROUGH >> 32)
+    out = ask(Session(Passing()), Opcode.INIT, Message((asked,))).structs[0]
+    assert out.flags & InitFlag.INIT_EXT
+    assert (out.flags2, out.max_stack_depth) == (InitFlag.PASSTHROUGH >> 32, 1)
+
+
+def test_an_old_kernel_gets_the_short_answer_it_takes() -> None:
+    raw = codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 19),)), unique=2)[:56]
+    answer = Session(Operations()).handle(len(raw).to_bytes(4, "little") + raw[4:])
+    assert isinstance(answer, tuple)
+    assert [len(part) for part in answer] == [16, 24]
+
+
+def test_a_newer_major_is_answered_with_ours_and_asked_again() -> None:
+    session = Session(Operations())
+    assert ask(session, Opcode.INIT, Message((L.InitIn(8, 0),))).structs[0].major == 7
+    assert session.granted is None
+    ask(session, Opcode.INIT, Message((L.InitIn(7, 45),)))
+    assert session.granted is not None
+
+
+@pytest.mark.parametrize(("major", "minor"), [(6, 0), (7, 8)])
+def test_a_kernel_that_is_too_old_is_refused(major: int, minor: int) -> None:
+    session = Session(Operations())
+    with pytest.raises(OSError) as caught:
+        ask(session, Opcode.INIT, Message((L.InitIn(major, minor),)))
+    assert caught.value.errno == errno.EPROTO
+    assert "7.12 is the oldest" in session.refusal
+
+
+def test_overriding_an_operation_asks_for_what_it_needs() -> None:
+    granted = started(handler("getlk")).granted
+    assert granted is not None
+    assert InitFlag.POSIX_LOCKS in granted.flags
+    assert InitFlag.FLOCK_LOCKS not in granted.flags
+
+
+def test_nothing_but_init_is_answered_before_init() -> None:
+    with pytest.raises(OSError, match="Input/output"):
+        ask(Session(handler("statfs")), Opcode.STATFS)
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "number"),
+    [
+        (FileNotFoundError(), errno.ENOENT),
+        (FileExistsError("there"), errno.EEXIST),
+        (PermissionError(), errno.EACCES),
+        (PermissionError(errno.EPERM, "no"), errno.EPERM),
+        (NotADirectoryError(), errno.ENOTDIR),
+        (IsADirectoryError(), errno.EISDIR),
+        (BlockingIOError(), errno.EAGAIN),
+        (InterruptedError(), errno.EINTR),
+        (TimeoutError(), errno.ETIMEDOUT),
+        (NotImplementedError(), errno.ENOSYS),
+        (OSError(errno.ENOTEMPTY, "full"), errno.ENOTEMPTY),
+        (OSError("no number"), errno.EIO),
+        (OSError(9999, "out of range"), errno.EIO),
+        (OSError(-5, "negated"), errno.EIO),
+        (ValueError("a bug"), errno.EIO),
+        (KeyError("a bug"), errno.EIO),
+        (RecursionError(), errno.EIO),
+    ],
+    ids=repr,
+)
+def test_exceptions_become_errno_by_class(raised: Exception, number: int) -> None:
+    with pytest.raises(OSError) as caught:
+        ask(started(handler("unlink", raises=raised)), Opcode.UNLINK, NAME)
+    assert caught.value.errno == number
+
+
+def test_a_bug_is_logged_with_its_traceback_and_an_errno_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(OSError):
+        ask(started(handler("unlink", raises=FileNotFoundError())), Opcode.UNLINK, NAME)
+    assert not caplog.records
+    with caplog.at_level(logging.ERROR), pytest.raises(OSError):
+        ask(started(handler("unlink", raises=ZeroDivisionError())), Opcode.UNLINK, NAME, nodeid=7)
+    assert "unlink(node 7) raised" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "returns", "opcode", "message"),
+    [
+        ("getattr", None, Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, -1), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0, size=-1), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0, uid="root"), Opcode.GETATTR, Message((L.GetattrIn(),))),  # type: ignore[arg-type]
+        ("lookup", 5, Opcode.LOOKUP, NAME),
+        ("lookup", Entry(Attributes(2, 0o100644), entry_timeout=-1), Opcode.LOOKUP, NAME),
+        ("read", "text", Opcode.READ, Message((L.ReadIn(size=10),))),
+        ("read", b"more than asked", Opcode.READ, Message((L.ReadIn(size=3),))),
+        ("write", 11, Opcode.WRITE, Message((L.WriteIn(size=4),), data=b"data")),
+        ("write", -1, Opcode.WRITE, Message((L.WriteIn(size=4),), data=b"data")),
+        ("readlink", "text", Opcode.READLINK, Message()),
+        ("readlink", b"", Opcode.READLINK, Message()),
+        ("readlink", b"a\0b", Opcode.READLINK, Message()),
+        ("readlink", b"x" * 4096, Opcode.READLINK, Message()),
+        ("readdir", [DirEntry(b"n" * 2000, 1, 0, 1)], Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("readdir", [DirEntry(b"a/b", 1, 0, 1)], Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("readdir", 7, Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("open", "handle", Opcode.OPEN, Message((L.OpenIn(),))),
+        ("create", Entry(Attributes(2, 0)), Opcode.CREATE, Message((L.CreateIn(),), (b"f",))),
+        ("unlink", "done", Opcode.UNLINK, NAME),
+        ("statfs", 5, Opcode.STATFS, Message()),
+        ("getxattr", 5, Opcode.GETXATTR, Message((L.GetxattrIn(10),), (b"user.a",))),
+        ("lseek", "end", Opcode.LSEEK, Message((L.LseekIn(),))),
+    ],
+)
+def test_nonsense_from_a_handler_is_eio_and_the_log_names_operation_and_inode(
+    caplog: pytest.LogCaptureFixture, name: str, returns: Any, opcode: Opcode, message: Message
+) -> None:
+    session = started(handler(name, returns))
+    with caplog.at_level(logging.ERROR), pytest.raises(OSError) as caught:
+        ask(session, opcode, message, nodeid=9)
+    assert caught.value.errno == errno.EIO
+    assert f"{name}(node 9)" in caplog.text
+    assert not session.in_flight
+
+
+def test_a_time_before_1970_survives() -> None:
+    session = started(handler("getattr", Attributes(1, 0o40755, mtime_ns=-1)))
+    attr = ask(session, Opcode.GETATTR, Message((L.GetattrIn(),))).structs[0].attr
+    assert (attr.mtime, attr.mtimensec) == ((1 << 64) - 1, 999_999_999)
+
+
+# -- what the kernel may send ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opcode", [op for op in Opcode if op not in (Opcode.INIT, Opcode.STATFS, Opcode.DESTROY)])
+def test_what_is_not_overridden_answers_enosys_or_nothing(opcode: Opcode) -> None:
+    session = started(Operations())
+    body = codec.operation(opcode).request
+    message = Message(tuple(layout.cls() for layout in body.structs), tuple(b"n" for _ in body.names))
+    answer = session.handle(codec.encode_request(opcode, message, unique=8, nodeid=1))
+    if opcode in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY):
+        assert answer is None
+        return
+    assert isinstance(answer, tuple)
+    error = codec.decode_out_header(b"".join(answer)).error
+    expected = {Opcode.RELEASE: 0, Opcode.RELEASEDIR: 0, Opcode.INTERRUPT: -errno.EAGAIN}
+    assert error == expected.get(opcode, -errno.ENOSYS)
+
+
+def test_an_unknown_opcode_answers_enosys() -> None:
+    answer = started(Operations()).handle(L.IN_HEADER.pack(L.InHeader(40, 999, 12, 1)))
+    assert isinstance(answer, tuple)
+    assert L.OUT_HEADER.unpack(answer[0]) == (16, -errno.ENOSYS, 12)
+
+
+@hypothesis_settings(max_examples=400)
+@given(st.binary(max_size=120), st.sampled_from(list(Opcode)), st.booleans())
+def test_any_message_at_all_leaves_the_session_alive(raw: bytes, opcode: Opcode, framed: bool) -> None:
+    class Large(MemoryFS):
+        def write(self, ino: int, fh: int, offset: int, data: memoryview) -> int:
+            return len(data)  # any offset at all is asked for
+
+    session = started(Large({"f": b"data"}))
+    if framed:
+        raw = L.IN_HEADER.pack(L.InHeader(40 + len(raw), opcode, 10, 1, pid=os.getpid())) + raw
+    session.handle(raw)
+    assert ask(session, Opcode.LOOKUP, NAME).structs[0].attr.size == 4
+    assert not session.in_flight
+
+
+def test_setattr_says_which_fields_change_and_which_times_are_now() -> None:
+    seen: list[tuple[fusewire.Changes, int | None]] = []
+
+    class Seeing(Operations):
+        def setattr(self, ino: int, changes: fusewire.Changes, fh: int | None) -> Attributes:
+            seen.append((changes, fh))
+            return Attributes(ino, 0o100644)
+
+    valid = FAttr.MTIME | FAttr.ATIME | FAttr.ATIME_NOW | FAttr.SIZE | FAttr.FH
+    ask(started(Seeing()), Opcode.SETATTR, Message((L.SetattrIn(valid, fh=3, size=10, mtime=5, mtimensec=7),)))
+    changes, fh = seen[0]
+    assert (changes.size, changes.mtime_ns, changes.mode, fh) == (10, 5_000_000_007, None, 3)
+    assert changes.atime_now
+    assert changes.atime_ns is not None
+    assert changes.atime_ns > 10**18
+
+
+def test_xattr_sizes_are_seen_to() -> None:
+    session = started(handler("getxattr", b"value"))
+    assert ask(session, Opcode.GETXATTR, Message((L.GetxattrIn(0),), (b"user.a",))).structs[0].size == 5
+    assert ask(session, Opcode.GETXATTR, Message((L.GetxattrIn(64),), (b"user.a",))).data == b"value"
+    with pytest.raises(OSError) as caught:
+        ask(session, Opcode.GETXATTR, Message((L.GetxattrIn(2),), (b"user.a",)))
+    assert caught.value.errno == errno.ERANGE
+
+
+def test_a_directory_is_packed_as_far_as_the_kernel_has_room() -> None:
+    entries = [DirEntry(b"%d" % place, place + 1, 0o100000, place + 1) for place in range(100)]
+    data = ask(started(handler("readdir", entries)), Opcode.READDIR, Message((L.ReadIn(size=100),))).data
+    assert [name for name, _ in codec.iter_dirents(data)] == [b"0", b"1", b"2"]
+
+
+def test_flock_and_posix_locks_go_to_their_own_handlers() -> None:
+    calls: list[tuple[str, int, bool]] = []
+
+    class Locking(Operations):
+        def setlk(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+            calls.append(("setlk", lock.owner, wait))
+
+        def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+            calls.append(("flock", lock.owner, wait))
+
+    session = started(Locking())
+    ask(session, Opcode.SETLK, Message((L.LkIn(1, 77, L.FileLock(0, 9, 1, 5)),)))
+    ask(session, Opcode.SETLKW, Message((L.LkIn(1, 78, L.FileLock(0, 9, 1, 5), 1),)))
+    assert calls == [("setlk", 77, False), ("flock", 78, True)]
+
+
+def test_old_and_new_rename_reach_one_handler() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Renaming(Operations):
+        def rename(self, *args: Any) -> None:
+            calls.append(args)
+
+    session = started(Renaming())
+    ask(session, Opcode.RENAME, Message((L.RenameIn(2),), (b"a", b"b")))
+    ask(session, Opcode.RENAME2, Message((L.Rename2In(2, 2),), (b"a", b"b")))
+    assert calls == [(1, b"a", 2, b"b", 0), (1, b"a", 2, b"b", 2)]
+
+
+def test_the_request_tells_who_asks() -> None:
+    seen: list[Any] = []
+
+    class Asking(Operations):
+        def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
+            request = fusewire.current_request()
+            seen.append((request.uid, request.gid, request.umask, request.groups == tuple(os.getgroups())))
+            return Entry(Attributes(2, 0o40755))
+
+    ask(started(Asking()), Opcode.MKDIR, Message((L.MkdirIn(0o755, 0o27),), (b"d",)), uid=5, gid=6)
+    assert seen == [(5, 6, 0o27, True)]
+
+
+def test_destroy_comes_once() -> None:
+    calls: list[int] = []
+    session = started(type("D", (Operations,), {"destroy": lambda self: calls.append(1)})())
+    ask(session, Opcode.DESTROY)
+    session.destroy()
+    assert calls == [1]
+
+
+def test_an_interrupt_for_what_is_not_here_is_asked_for_again() -> None:
+    with pytest.raises(OSError) as caught:
+        ask(started(Operations()), Opcode.INTERRUPT, Message((L.InterruptIn(1234),)))
+    assert caught.value.errno == errno.EAGAIN
+
+
+def test_opened_may_be_a_number_or_all_of_it() -> None:
+    assert ask(started(handler("open", 7)), Opcode.OPEN, Message((L.OpenIn(),))).structs[0].fh == 7
+    out = ask(started(handler("open", Opened(8, 2))), Opcode.OPEN, Message((L.OpenIn(),))).structs[0]
+    assert (out.fh, out.open_flags) == (8, 2)
+
+
+# -- notifications -------------------------------------------------------------------------------------------------
+
+
+def sending(session: Session) -> list[bytes]:
+    """What the session hands to its transport."""
+    sent: list[bytes] = []
+
+    def sink(raw: bytes) -> Future[None]:
+        sent.append(raw)
+        return Future()
+
+    session.notify.sink = sink
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        (lambda n: n.poll(5), NotifyCode.POLL, Message((L.NotifyPollWakeupOut(5),))),
+        (lambda n: n.inval_inode(2, 10, 20), NotifyCode.INVAL_INODE, Message((L.NotifyInvalInodeOut(2, 10, 20),))),
+        (lambda n: n.inval_inode(2, -1), NotifyCode.INVAL_INODE, Message((L.NotifyInvalInodeOut(2, -1, 0),))),
+        (lambda n: n.inval_entry(1, b"f"), NotifyCode.INVAL_ENTRY, Message((L.NotifyInvalEntryOut(1, 1),), (b"f",))),
+        (
+            lambda n: n.inval_entry(1, b"f", expire_only=True),
+            NotifyCode.INVAL_ENTRY,
+            Message((L.NotifyInvalEntryOut(1, 1, 1),), (b"f",)),
+        ),
+        (lambda n: n.delete(1, 2, b"f"), NotifyCode.DELETE, Message((L.NotifyDeleteOut(1, 2, 1),), (b"f",))),
+        (lambda n: n.store(2, 0, b"x"), NotifyCode.STORE, Message((L.NotifyStoreOut(2, 0, 1),), data=b"x")),
+        (lambda n: n.resend(), NotifyCode.RESEND, Message()),
+        (lambda n: n.inc_epoch(), NotifyCode.INC_EPOCH, Message()),
+        (
+            lambda n: n.prune([5, 6]),
+            NotifyCode.PRUNE,
+            Message((L.NotifyPruneOut(2),), items=(L.ForgetIn(5), L.ForgetIn(6))),
+        ),
+    ],
+)
+def test_a_notification_is_what_the_protocol_says(
+    call: Callable[[Any], Any], code: NotifyCode, message: Message
+) -> None:
+    session = started(Operations())
+    sent = sending(session)
+    call(session.notify)
+    assert codec.decode_notification(sent[0]) == (code, message)
+
+
+def test_a_notification_without_anyone_who_takes_it_says_so() -> None:
+    with pytest.raises(OSError, match="INC_EPOCH cannot be sent"):
+        started(Operations()).notify.inc_epoch()
+
+
+def test_what_a_retrieve_asked_for_comes_as_its_result() -> None:
+    session = started(Operations())
+    sent = sending(session)
+    result = session.notify.retrieve(2, 0, 100)
+    unique = codec.decode_notification(sent[0])[1].structs[0].notify_unique
+    reply = Message((L.NotifyRetrieveIn(0, 0, 4),), data=b"data")
+    session.handle(codec.encode_request(Opcode.NOTIFY_REPLY, reply, unique=unique, nodeid=2))
+    assert result.result(timeout=1) == b"data"
+
+
+def test_a_retrieve_that_is_never_answered_ends_with_the_session() -> None:
+    session = started(Operations())
+    sending(session)
+    result = session.notify.retrieve(2, 0, 100)
+    session.notify.close()
+    assert isinstance(result.exception(timeout=1), OSError)
