@@ -105,3 +105,25 @@ def memory_mount(mountpoint: Path) -> Iterator[RealMount]:
     """The memory filesystem on a real mount."""
     with real_mount(mountpoint, MEMORY) as mounted:
         yield mounted
+
+
+PASSTHROUGH = """
+import sys, tempfile, fusewire
+from fusewire.filesystems import PassthroughFS
+source = sys.argv[1] + ".source"
+fusewire.run(PassthroughFS(source), sys.argv[1], fusewire.MountOptions(allow_other=True, default_permissions=True))
+"""
+MEMORY_FOR_ALL = """
+import sys, fusewire
+from fusewire.filesystems import MemoryFS
+fusewire.run(MemoryFS(), sys.argv[1], fusewire.MountOptions(allow_other=True, default_permissions=True))
+"""
+
+
+@pytest.fixture(params=["memory", "passthrough"])
+def any_mount(request: pytest.FixtureRequest, mountpoint: Path) -> Iterator[RealMount]:
+    """Each of the filesystems that claim to be complete, on a real mount."""
+    mountpoint.with_name("mnt.source").mkdir()
+    program = MEMORY_FOR_ALL if request.param == "memory" else PASSTHROUGH
+    with real_mount(mountpoint, program, seconds=180) as mounted:
+        yield mounted

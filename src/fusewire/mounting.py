@@ -18,7 +18,7 @@ from typing import Any
 
 from .daemon import Operations, Session
 from .inspect.events import EventStream
-from .linux import mounts
+from .linux import fusermount, mounts
 from .linux.autounmount import AutoUnmount
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become, sd_notify
@@ -51,22 +51,65 @@ class Mounted:
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.path = os.fspath(path)
+        self.number = 0
         self.session = Session(operations)
         self.session.events = events
         self.session.who = lambda: (threading.get_native_id(), "daemon")
-        self.channel, self.number = _channel(self.path, options)
-        self.channel.events = events
-        self._notifier = NotifierThread(self.channel.send)
-        self.session.notify.sink = self._notifier.send
-        if isinstance(self.channel, DevFuse):
-            self.session.backing = self.channel
-        self._watcher = AutoUnmount(self.path) if options.auto_unmount and self.number else None
-        self.readers = Readers(self.session, Traced(self.channel, trace) if trace else self.channel)
+        self._trace = trace
+        self._watcher: AutoUnmount | None = None
         self._error: BaseException | None = None
+        channel = _given(self.path)
+        if channel is not None:
+            self._start(channel)
+        else:
+            self._mount(options)
+            self._watcher = AutoUnmount(self.path) if options.auto_unmount else None
+            self._become(options.user)
+
+    def _mount(self, options: MountOptions) -> None:
+        """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
+        mounts.check_mountpoint(self.path)
+        channel = DevFuse(mounts.open_device())
+        waits = channel.sync_init()
+        if waits:
+            self._start(channel)
+        try:
+            mounts.attach(channel.fd, self.path, options)
+        except MountError as error:
+            if waits:
+                self._abandon(channel)
+            else:
+                channel.close()
+            if self.session.refusal:
+                raise MountError(errno.EIO, f"{self.path} was not mounted: {self.session.refusal}") from None
+            if not mounts.may_use_helper(error):
+                raise
+            self.session.initialized.clear()
+            channel, waits = DevFuse(fusermount.mount(self.path, options)), False
+        self.number = mounts.mount_at(self.path) or 0
+        if not waits:
+            self._start(channel)
+        self._await_init()
+
+    def _start(self, channel: DevFuse | Seqpacket | Stream) -> None:
+        self.channel = channel
+        channel.events = self.session.events
+        self._notifier = NotifierThread(channel.send)
+        self.session.notify.sink = self._notifier.send
+        self.session.backing = channel if isinstance(channel, DevFuse) else None
+        self.readers = Readers(self.session, Traced(channel, self._trace) if self._trace else channel)
         self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
         _alive.add(self)
         self._server.start()
-        self._await_init(options)
+
+    def _abandon(self, channel: DevFuse) -> None:
+        """mount(2) failed while the reader waits for it in read(2), which nothing but a signal ends."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, channel.fd, inheritable=False)
+        os.close(null)
+        while self._server.is_alive():
+            self.readers.prod()
+            self._server.join(0.02)
 
     def _serve(self) -> None:
         try:
@@ -80,23 +123,23 @@ class Mounted:
             self.session.notify.close()
             self.session.destroy()
 
-    def _await_init(self, options: MountOptions) -> None:
+    def _await_init(self) -> None:
         """The kernel has asked and was answered: only now the mount is of use."""
-        if not self.number:
-            return
         self.session.initialized.wait()
         if self.session.granted is None:
             why = self.session.refusal or str(self._error or "it was unmounted before it answered")
             self.unmount()
             self.wait()
             raise MountError(errno.EIO, f"{self.path} was not mounted: {why}")
-        if options.user:
-            try:
-                become(options.user)
-            except MountError:
-                self.unmount()
-                self.wait()
-                raise
+
+    def _become(self, user: str) -> None:
+        try:
+            if user:
+                become(user)
+        except MountError:
+            self.unmount()
+            self.wait()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -142,11 +185,11 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _channel(path: str, options: MountOptions) -> tuple[DevFuse | Seqpacket | Stream, int]:
-    """Mount, or take the descriptor that ``/dev/fd/N`` names; the connection's number where it is known."""
+def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
+    """The descriptor that ``/dev/fd/N`` names: /dev/fuse, mounted by someone else, or a connected socket."""
     match = _FD_PATH.match(path)
     if match is None:
-        return DevFuse(mounts.mount(path, options)), mounts.connection_number(path)
+        return None
     fd = int(match[1])
     try:
         found = os.fstat(fd)
@@ -155,12 +198,12 @@ def _channel(path: str, options: MountOptions) -> tuple[DevFuse | Seqpacket | St
     if not stat.S_ISSOCK(found.st_mode):
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
-        return DevFuse(fd), 0
+        return DevFuse(fd)
     sock = socket.socket(fileno=fd)
     if sock.type == socket.SOCK_SEQPACKET:
-        return Seqpacket(sock), 0
+        return Seqpacket(sock)
     if sock.type == socket.SOCK_STREAM:
-        return Stream(sock), 0
+        return Stream(sock)
     sock.detach()
     raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
 

@@ -203,3 +203,81 @@ def test_the_watchdog_ends_it_too_when_its_owner_dies(mountpoint: Path) -> None:
         owner = f"import os; from fusewire.linux import Watchdog; Watchdog({number}, 60); os._exit(0)"
         subprocess.run([sys.executable, "-c", owner], check=True, timeout=30)
         wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
+
+
+# -- mount(2) that waits for INIT (Linux 6.18) -----------------------------------------------------------------------
+
+
+class Refusing(MemoryFS):
+    def init(self, granted: object) -> None:
+        raise OSError(errno.ENXIO, "no disk")
+
+
+def test_a_filesystem_whose_init_fails_is_never_seen_mounted(mountpoint: Path) -> None:
+    with pytest.raises(MountError, match="init raised"):
+        fusewire.Mounted(Refusing(), mountpoint)
+    assert mounts.mount_at(str(mountpoint)) is None
+    assert list(mountpoint.iterdir()) == []
+
+
+def test_a_mount_that_fails_leaves_neither_thread_nor_descriptor(mountpoint: Path) -> None:
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(MountError, match="failed"):
+            fusewire.Mounted(MemoryFS(), mountpoint, fusewire.MountOptions(subtype="x" * 5000))
+    wait_until(lambda: threading.active_count() == threads)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_privileges_are_dropped_after_mounting(mountpoint: Path) -> None:
+    program = """
+    import os, sys, fusewire
+    from fusewire.filesystems import MemoryFS
+    class Who(MemoryFS):
+        def statfs(self, ino):
+            return fusewire.StatFS(files=os.getuid())
+    mounted = fusewire.Mounted(Who(), sys.argv[1], fusewire.MountOptions(user="nobody", allow_other=True))
+    mounted.wait()
+    """
+    with real_mount(mountpoint, program):
+        assert os.statvfs(mountpoint).f_files == int(subprocess.check_output(["id", "-u", "nobody"]))
+
+
+def test_a_user_that_does_not_exist_is_said_so_and_nothing_stays_mounted(mountpoint: Path) -> None:
+    with pytest.raises(MountError, match="user 'nosuchuser' does not exist"):
+        fusewire.Mounted(MemoryFS(), mountpoint, fusewire.MountOptions(user="nosuchuser"))
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_systemd_is_told_when_the_mount_is_ready(mountpoint: Path, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        program = f"import os; os.environ['NOTIFY_SOCKET'] = {str(tmp_path / 'notify')!r}" + MEMORY
+        with real_mount(mountpoint, program) as mounted:
+            assert systemd.recv(100) == b"READY=1"
+            mounted.daemon.terminate()
+            assert systemd.recv(100) == b"STOPPING=1"
+
+
+def test_a_clone_has_requests_of_its_own(memory_mount: RealMount) -> None:
+    from fusewire.transport.devfuse import DevFuse
+
+    alone = DevFuse(mounts.open_device())
+    try:
+        with pytest.raises(OSError, match=r"not permitted|Invalid argument"):
+            alone.clone()  # nothing is mounted with it
+    finally:
+        alone.close()
+
+
+def test_a_mounted_descriptor_is_cloned(mountpoint: Path) -> None:
+    with fusewire.mount(MemoryFS({"f": b"data"}), mountpoint) as mounted, Watchdog(mounted.number, 60):
+        clone = mounted.channel.clone()  # type: ignore[union-attr]
+        try:
+            assert os.fstat(clone.fd).st_rdev == os.makedev(10, 229)
+        finally:
+            clone.close()
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"

@@ -70,17 +70,31 @@ def mount(path: str, options: MountOptions = MountOptions()) -> int:
 
     Raises :class:`MountError`; then nothing is left behind.
     """
-    mode = check_mountpoint(path)
+    check_mountpoint(path)
     fd = open_device()
+    try:
+        attach(fd, path, options)
+    except MountError as error:
+        os.close(fd)
+        if may_use_helper(error):
+            return fusermount.mount(path, options)
+        raise
+    return fd
+
+
+def attach(fd: int, path: str, options: MountOptions = MountOptions()) -> None:
+    """mount(2) with a descriptor of /dev/fuse. Raises :class:`MountError`; the descriptor stays open."""
+    mode = check_mountpoint(path)
     kind = f"fuse.{options.subtype}" if options.subtype else "fuse"
     try:
         _mount(options.fsname, path, kind, options.mount_flags, options.data(fd, stat.S_IFMT(mode)))
     except OSError as error:
-        os.close(fd)
-        if error.errno == errno.EPERM and os.geteuid() != 0 and fusermount.program() is not None:
-            return fusermount.mount(path, options)
         raise MountError(error.errno, _why_not_mounted(path, error)) from None
-    return fd
+
+
+def may_use_helper(error: MountError) -> bool:
+    """Whether fusermount3 could do what mount(2) was not permitted."""
+    return error.errno == errno.EPERM and os.geteuid() != 0 and fusermount.program() is not None
 
 
 def _why_not_mounted(path: str, error: OSError) -> str:

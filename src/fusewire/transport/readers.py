@@ -11,7 +11,9 @@ are never written by a reader: they have a thread of their own (see ``notifier``
 from __future__ import annotations
 
 import _thread
+import ctypes
 import logging
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +29,17 @@ log = logging.getLogger("fusewire.transport")
 
 TAKE_OVER = 0.004  # seconds until a handler that has not come back counts as blocking
 REST = 32  # looks without any request after which the monitor sleeps
+
+
+_PROD = signal.SIGRTMAX - 3
+
+
+def _prodding() -> None:
+    """Let the signal interrupt without ending the process. Python's own way of it works in the main thread only."""
+    if signal.getsignal(_PROD) is signal.SIG_DFL:
+        libc = ctypes.CDLL(None)
+        nothing = ctypes.cast(libc.getpid, ctypes.c_void_p)  # a function that disregards its argument
+        libc.signal(int(_PROD), nothing)
 
 
 class Channel(Protocol):
@@ -115,6 +128,8 @@ class Readers:
                     case Next.STOP:
                         return False
                 raise
+            if not size:
+                return False
             self._served = seat.busy = self._served + 1
             if self._monitor_rests:
                 self._rouse_monitor()
@@ -215,6 +230,13 @@ class Readers:
         for seat in resting:
             seat.resting.release()
         self._rouse_monitor()
+
+    def prod(self) -> None:
+        """Interrupt the system calls that readers sleep in, by a signal that does nothing else."""
+        _prodding()
+        for thread in self._threads:
+            if thread.ident is not None and thread.is_alive():
+                signal.pthread_kill(thread.ident, _PROD)
 
     @property
     def thread_ids(self) -> list[int]:
