@@ -58,6 +58,7 @@ class Mounted:
         self._trace = trace
         self._watcher: AutoUnmount | None = None
         self._error: BaseException | None = None
+        self._mounting = False
         channel = _given(self.path)
         if channel is not None:
             self._start(channel)
@@ -72,6 +73,7 @@ class Mounted:
         channel = DevFuse(mounts.open_device())
         waits = channel.sync_init()
         if waits:
+            self._mounting = True  # the descriptor is ours to close, whatever becomes of the reader
             self._start(channel)
         try:
             mounts.attach(channel.fd, self.path, options)
@@ -87,8 +89,11 @@ class Mounted:
             self.session.initialized.clear()
             channel, waits = DevFuse(fusermount.mount(self.path, options)), False
         self.number = mounts.mount_at(self.path) or 0
+        self._mounting = False
         if not waits:
             self._start(channel)
+        elif not self._server.is_alive():
+            channel.close()
         self._await_init()
 
     def _start(self, channel: DevFuse | Seqpacket | Stream) -> None:
@@ -110,6 +115,8 @@ class Mounted:
         while self._server.is_alive():
             self.readers.prod()
             self._server.join(0.02)
+        channel.close()
+        self._mounting = False
 
     def _serve(self) -> None:
         try:
@@ -118,7 +125,8 @@ class Mounted:
             self._error = error
         finally:
             self.session.initialized.set()
-            self.channel.close()
+            if not self._mounting:
+                self.channel.close()
             self._notifier.close()
             self.session.notify.close()
             self.session.destroy()

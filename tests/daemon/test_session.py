@@ -276,6 +276,22 @@ def test_xattr_sizes_are_seen_to() -> None:
     assert caught.value.errno == errno.ERANGE
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_setxattr_comes_short_or_with_setxattr_ext_whole(extended: bool) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Setting(Operations):
+        settings = Settings(flags=InitFlag.SETXATTR_EXT if extended else InitFlag(0))
+
+        def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
+            seen.append((name, value, flags, fusewire.current_request().args.setxattr_flags))
+
+    session = started(Setting())
+    message = Message((L.SetxattrIn(5, 1, 1),), (b"user.a",), data=b"value")
+    ask(session, Opcode.SETXATTR, message, dialect=session.dialect)
+    assert seen == [(b"user.a", b"value", 1, 1 if extended else 0)]
+
+
 def test_a_directory_is_packed_as_far_as_the_kernel_has_room() -> None:
     entries = [DirEntry(b"%d" % place, place + 1, 0o100000, place + 1) for place in range(100)]
     data = ask(started(handler("readdir", entries)), Opcode.READDIR, Message((L.ReadIn(size=100),))).data

@@ -48,11 +48,20 @@ def test_mkdir_and_rmdir_make_and_remove_directories(memory_mount: RealMount) ->
     memory_mount.sh("rm -r a; test ! -e a")
 
 
-def test_mv_is_refused_as_a_filesystem_without_rename_refuses_it(memory_mount: RealMount) -> None:
-    moved = memory_mount.run("sh", "-c", "touch f; mv f g", check=False)
-    assert moved.returncode == 1
-    assert "Function not implemented" in moved.stderr
-    memory_mount.sh("test -e f; test ! -e g")
+def test_mv_renames_a_file_over_another(memory_mount: RealMount) -> None:
+    memory_mount.sh("echo new > f; echo old > g; mv f g; test ! -e f")
+    assert memory_mount.sh("cat g") == "new\n"
+
+
+def test_mv_is_refused_by_a_filesystem_without_rename(mountpoint: Path) -> None:
+    class WithoutRename(MemoryFS):
+        rename = fusewire.Operations.rename
+
+    with fusewire.mount(WithoutRename({"f": b""}), mountpoint) as mounted, Watchdog(mounted.number, 60):
+        moved = subprocess.run(["mv", "f", "g"], cwd=mountpoint, capture_output=True, text=True, timeout=20)
+        assert moved.returncode == 1
+        assert "Function not implemented" in moved.stderr
+        assert subprocess.check_output(["ls"], cwd=mountpoint, timeout=20) == b"f\n"
 
 
 def test_touch_sets_now_and_keeps_the_other_time(memory_mount: RealMount) -> None:

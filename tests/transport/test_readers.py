@@ -85,7 +85,7 @@ def test_a_handler_may_use_its_own_mount(mountpoint: Path) -> None:
         def read(self, ino: int, fh: int, offset: int, size: int) -> bytes:
             return os.fsencode(",".join(sorted(os.listdir(mountpoint))))
 
-    with fusewire.mount(Own({"a": b"long", "b": b""}), mountpoint) as mounted, Watchdog(mounted.number, 60) as watchdog:
+    with fusewire.mount(Own({"a": b"abc", "b": b""}), mountpoint) as mounted, Watchdog(mounted.number, 60) as watchdog:
         shown = outcome(client("import os, sys; print(os.read(os.open(sys.argv[1], 0), 100))", mountpoint / "a"))
     assert shown == "b'a,b'\n"
     assert not watchdog.barked

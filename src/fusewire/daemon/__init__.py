@@ -4,6 +4,7 @@ Sans I/O: messages come and go as bytes; reading, writing, waiting and threads a
 """
 
 from ..wire.flags import FOpenFlag, InitFlag
+from ..wire.layouts import Statx, SxTime
 from .attributes import Attributes, DirEntry, Entry, Lock, Opened, StatFS
 from .operations import Changes, Operations
 from .request import Request, current_request
@@ -25,5 +26,7 @@ __all__ = [
     "Session",
     "Settings",
     "StatFS",
+    "Statx",
+    "SxTime",
     "current_request",
 ]

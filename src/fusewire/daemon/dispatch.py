@@ -216,6 +216,11 @@ def _setxattr(nodeid: int, body: memoryview) -> tuple[int, bytes, bytes, int]:
     return nodeid, name, value, flags
 
 
+def _setxattr_ext(nodeid: int, body: memoryview) -> tuple[int, bytes, bytes, int]:
+    """With SETXATTR_EXT (7.33) 8 more bytes come; ``setxattr_flags`` among them is in the request's ``args``."""
+    return _setxattr(nodeid, memoryview(bytes(body[:8]) + bytes(body[16:])))
+
+
 def _getxattr(nodeid: int, body: memoryview) -> tuple[int, bytes]:
     return nodeid, _names(body[8:])[0]
 
@@ -470,6 +475,11 @@ def bind(operations: Operations) -> dict[int, Bound]:
         if row.method in _ANSWERED_BY_DEFAULT or overrides(operations, row.method):
             bound[int(opcode)] = _bind(operations, row)
     return bound
+
+
+def with_setxattr_ext(bound: Bound) -> Bound:
+    """SETXATTR as it comes once SETXATTR_EXT is agreed on."""
+    return bound._replace(decode=_setxattr_ext)
 
 
 def bind_flock(operations: Operations) -> dict[int, Bound]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..inspect.events import EventStream, Kind
 from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ..wire.errno import Errno, error_name
-from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, Opcode
+from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, InitFlag, Opcode
 from ..wire.layout import Buffer, ProtocolError
 from ..wire.layouts import (
     BATCH_FORGET_IN,
@@ -32,7 +32,7 @@ from ..wire.layouts import (
 )
 from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
-from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock
+from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock, with_setxattr_ext
 from .errors import errno_of
 from .notify import Notifier
 from .operations import Operations
@@ -215,6 +215,8 @@ class Session:
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
         self.granted = granted
+        if granted.flags & InitFlag.SETXATTR_EXT and Opcode.SETXATTR in self._bound:
+            self._bound[Opcode.SETXATTR] = with_setxattr_ext(self._bound[Opcode.SETXATTR])
         self.initialized.set()
         return _reply(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
 
@@ -264,6 +266,11 @@ class Session:
             return _error(unique, Errno.EAGAIN)
         request.interrupt()
         return None
+
+    def interrupt_all(self) -> None:
+        """The connection is gone: nobody waits for the handlers that still run."""
+        for request in list(self.in_flight.values()):
+            request.interrupt()
 
     def destroy(self) -> None:
         """The session is over; calls the filesystem's ``destroy`` once."""

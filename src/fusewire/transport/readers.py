@@ -93,6 +93,7 @@ class Readers:
         self._start_reader(self._reader)
         self._over.wait()
         self._wake_all()
+        self.session.interrupt_all()
         for thread in self._threads:
             thread.join(timeout=5.0)
             if thread.is_alive():

@@ -1,0 +1,130 @@
+"""Locking files: fcntl(2) and flock(2), and waiting for others to unlock.
+
+A waiter sleeps on the condition of its inode's locks, which gives the filesystem's lock up meanwhile. It is woken when
+something is unlocked, when its caller is interrupted, and at the end of the session.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from ...daemon import Lock, Request, current_request
+from .inodes import Inodes
+from .locks import F_UNLCK, FileLocks
+
+# <linux/fuse.h>: FUSE_RELEASE (an open that was never delivered is released without it), FUSE_RELEASE_FLOCK_UNLOCK
+RELEASE, RELEASE_FLOCK_UNLOCK = 18, 1 << 1
+
+
+class Locking(Inodes):
+    """Byte-range locks belong to the descriptor table that took them, flocks to the open file."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__(size)
+        self._over = False
+        self._waiting: dict[int, int] = {}  # owners that wait for a byte range, and for whom
+
+    def getlk(self, ino: int, fh: int, lock: Lock) -> Lock | None:
+        with self._lock:
+            locks = self._node(ino).locks
+            return locks.range_conflict(lock) if locks is not None else None
+
+    def setlk(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+        with self._lock:
+            locks = self._locks(ino)
+            if lock.type != F_UNLCK:
+                try:
+                    self._await(locks, lambda: self._range_conflict(locks, lock, wait), wait)
+                finally:
+                    if wait:
+                        self._waiting.pop(lock.owner, None)
+            locks.set_range(lock)
+
+    def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+        with self._lock:
+            locks = self._locks(ino)
+            # flock(2): a lock is converted by giving it up first, or two that share it would wait for each other.
+            if lock.type == F_UNLCK or locks.flock_conflict(lock) is not None:
+                locks.release_flock(lock.owner)
+            if lock.type != F_UNLCK:
+                self._await(locks, lambda: locks.flock_conflict(lock), wait)
+                locks.set_flock(lock)
+
+    def flush(self, ino: int, fh: int) -> None:
+        """A descriptor is closed: POSIX has its process lose all its locks on the file."""
+        node = self._node(ino)
+        if node.locks is None:
+            return
+        with self._lock:
+            if node.locks is not None:
+                node.locks.release_ranges(current_request().args.lock_owner)
+
+    def release(self, ino: int, fh: int, flags: int) -> None:
+        with self._lock:
+            node = self._node(ino)
+            node.opens -= 1
+            if node.locks is None:
+                return
+            if node.opens <= 0:
+                # Locks of open file descriptions (F_OFD_SETLK) end here: the kernel sends nothing else for them.
+                node.locks.clear()
+                node.locks = None
+                return
+            request = current_request()
+            if request.opcode == RELEASE and request.args.release_flags & RELEASE_FLOCK_UNLOCK:
+                node.locks.release_flock(request.args.lock_owner)
+
+    def destroy(self) -> None:
+        """Nobody will unlock anything any more."""
+        with self._lock:
+            self._over = True
+            for node in self.nodes.values():
+                if node.locks is not None:
+                    node.locks.changed.notify_all()
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def _locks(self, ino: int) -> FileLocks:
+        node = self._node(ino)
+        if node.locks is None:
+            node.locks = FileLocks(self._lock)
+        return node.locks
+
+    def _await(self, locks: FileLocks, conflict: Callable[[], Lock | None], wait: bool) -> None:
+        """Return when nothing is in the way. Raises BlockingIOError, or InterruptedError if that came first."""
+        if conflict() is None:
+            return
+        if not wait:
+            raise BlockingIOError
+        request = current_request()
+        self._wake_on_interrupt(request, locks)
+        while conflict() is not None:
+            if request.interrupted or self._over:
+                raise InterruptedError
+            locks.changed.wait()
+
+    def _wake_on_interrupt(self, request: Request, locks: FileLocks) -> None:
+        def wake() -> None:
+            with self._lock:
+                locks.changed.notify_all()
+
+        request.on_interrupt = wake
+
+    def _range_conflict(self, locks: FileLocks, wanted: Lock, wait: bool) -> Lock | None:
+        """What is in the way of ``wanted``. Raises OSError(EDEADLK) where waiting for it would close a circle."""
+        held = locks.range_conflict(wanted)
+        if held is not None and wait:
+            self._check_no_circle(wanted.owner, held.owner)
+            self._waiting[wanted.owner] = held.owner
+        return held
+
+    def _check_no_circle(self, waiter: int, holder: int) -> None:
+        seen = set()
+        following: int | None = holder
+        while following is not None and following not in seen:
+            if following == waiter:
+                raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
+            seen.add(following)
+            following = self._waiting.get(following)
