@@ -80,7 +80,8 @@ def test_what_one_program_maps_and_writes_another_reads(any_mount: RealMount) ->
         memory[mmap.PAGESIZE - 2 : mmap.PAGESIZE + 2] = b"over"
         memory.flush()
         script = (
-            f"import mmap, sys; m = mmap.mmap(open(sys.argv[1], 'r+b').fileno(), 0); print(m[{mmap.PAGESIZE}-2:][:4])"
+            "import mmap, sys; file = open(sys.argv[1], 'r+b')\n"
+            f"print(mmap.mmap(file.fileno(), 0)[{mmap.PAGESIZE - 2} :][:4])"
         )
         read = subprocess.check_output([sys.executable, "-c", script, str(path)], timeout=60, text=True)
     assert read == "b'over'\n"

@@ -20,24 +20,32 @@ log = logging.getLogger("fusewire.transport")
 
 async def serve(task: ProgramTask, fd: int, session: Session) -> None:
     """A worker of a daemon: read a request, have the session answer it, write the answer; until the mount is gone."""
-    buffer = memoryview(bytearray(session.buffer_size))
+    failed: Exception | None = None
     try:
-        while not task.dying:
-            try:
-                size = await sys_read(task, fd, buffer)
-            except OSError as error:
-                if after_read(error) is Next.AGAIN:
-                    continue
-                if after_read(error) is Next.STOP:
-                    return
-                raise
-            answer = await Call(_answer, session, buffer[:size])
-            if answer is not None:
-                await _write(task, fd, session, buffer[:size], answer)
-    finally:
-        if len(task.program.tasks) == 1:
-            await Call(session.destroy)
-        await sys_exit(task)
+        await _serve(task, fd, session)
+    except Exception as error:
+        failed = error
+    if len(task.program.tasks) == 1:
+        await Call(session.destroy)
+    await sys_exit(task)
+    if failed is not None:
+        raise failed
+
+
+async def _serve(task: ProgramTask, fd: int, session: Session) -> None:
+    buffer = memoryview(bytearray(session.buffer_size))
+    while not task.dying:
+        try:
+            size = await sys_read(task, fd, buffer)
+        except OSError as error:
+            if after_read(error) is Next.AGAIN:
+                continue
+            if after_read(error) is Next.STOP:
+                return
+            raise
+        answer = await Call(_answer, session, buffer[:size])
+        if answer is not None:
+            await _write(task, fd, session, buffer[:size], answer)
 
 
 async def _write(task: ProgramTask, fd: int, session: Session, message: memoryview, answer: Answer) -> None:

@@ -37,6 +37,8 @@ class State(enum.Enum):
     ORPHANED = "read by a reader that died"
     FINISHED = "finished"
 
+    __hash__ = object.__hash__  # they are hashed at every step, and Enum's own hash is not cheap
+
 
 _S = State
 MOVES: dict[State, frozenset[State]] = {
