@@ -125,5 +125,6 @@ def any_mount(request: pytest.FixtureRequest, mountpoint: Path) -> Iterator[Real
     """Each of the filesystems that claim to be complete, on a real mount."""
     mountpoint.with_name("mnt.source").mkdir()
     program = MEMORY_FOR_ALL if request.param == "memory" else PASSTHROUGH
-    with real_mount(mountpoint, program, seconds=180) as mounted:
+    seconds = 1800 if request.node.get_closest_marker("slow") else 180
+    with real_mount(mountpoint, program, seconds) as mounted:
         yield mounted

@@ -1,5 +1,6 @@
 """Filesystems ready to mount. They see only the public names of ``fusewire.daemon``."""
 
 from .memory import MemoryFS
+from .passthrough import PassthroughFS
 
-__all__ = ["MemoryFS"]
+__all__ = ["MemoryFS", "PassthroughFS"]

@@ -109,7 +109,8 @@ class DevFuse:
     def backing_open(self, fd: int) -> int:
         """Register an open regular file for passthrough (7.40); returns its id. Raises OSError: EPERM without
         CAP_SYS_ADMIN or without InitFlag.PASSTHROUGH, ELOOP for a file on a stacked filesystem that is too deep."""
-        return fcntl.ioctl(self.fd, IOC_BACKING_OPEN, BACKING_MAP.pack(BackingMap(fd)), False)  # type: ignore[return-value]
+        # A mutable argument: else Python hands back the buffer, and not what the call returned.
+        return int(fcntl.ioctl(self.fd, IOC_BACKING_OPEN, bytearray(BACKING_MAP.pack(BackingMap(fd))), True))
 
     def backing_close(self, backing_id: int) -> None:
         """Give an id back; files opened with it keep it until they are closed."""

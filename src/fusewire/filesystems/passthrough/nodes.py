@@ -1,0 +1,136 @@
+"""Inodes that the kernel knows: an O_PATH descriptor each, found by device and inode number, never by path.
+
+The descriptor is what makes this safe: it stays with its inode whatever is renamed, and while it is open the inode's number
+cannot go to another file.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+import stat
+import threading
+
+log = logging.getLogger("fusewire.passthrough")
+
+ROOT = 1
+Key = tuple[int, int]
+
+
+class Node:
+    """An inode of the source.
+
+    ``path`` leads to it through ``fd``, for calls that do not take an O_PATH descriptor; ``kind`` is its S_IF* type.
+    ``opens`` counts its open files, all of them through ``backing_id`` (0: ordinary reads and writes). ``lock_files`` are
+    the open file descriptions that stand for owners of POSIX locks.
+    """
+
+    __slots__ = ("backing_id", "fd", "key", "kind", "lock_files", "nlookup", "nodeid", "opens", "path")
+
+    def __init__(self, nodeid: int, fd: int, st: os.stat_result) -> None:
+        self.nodeid = nodeid
+        self.fd = fd
+        self.path = b"/proc/self/fd/%d" % fd
+        self.key = (st.st_dev, st.st_ino)
+        self.kind = stat.S_IFMT(st.st_mode)
+        self.nlookup = 0
+        self.opens = 0
+        self.backing_id = 0
+        self.lock_files: dict[int, tuple[int, int]] = {}
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for fd, _ in self.lock_files.values():
+            os.close(fd)
+        self.lock_files.clear()
+        os.close(self.fd)
+
+
+class Nodes:
+    """The table of inodes. Numbers are never used twice, so a late FORGET meets no stranger."""
+
+    def __init__(self, root_fd: int) -> None:
+        self._lock = threading.Lock()
+        self.root = Node(ROOT, root_fd, os.fstat(root_fd))
+        self.root.nlookup = 1
+        self._by_id = {ROOT: self.root}
+        self._by_key: dict[Key, Node] = {self.root.key: self.root}
+        self._last = ROOT
+        self._asked = ROOT
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __getitem__(self, nodeid: int) -> Node:
+        try:
+            return self._by_id[nodeid]
+        except KeyError:
+            raise OSError(errno.ESTALE, f"inode {nodeid} is forgotten") from None
+
+    def refer(self, fd: int, st: os.stat_result) -> Node:
+        """The inode behind an O_PATH descriptor, with one more reference. The descriptor is the table's from here on.
+
+        It is open while the table is searched, which is why the number in ``st`` cannot mean anything else.
+        """
+        key = (st.st_dev, st.st_ino)
+        with self._lock:
+            node = self._by_key.get(key)
+            known = node is not None
+            if node is None:
+                self._last += 1
+                node = self._by_id[self._last] = self._by_key[key] = Node(self._last, fd, st)
+            node.nlookup += 1
+        if known:
+            os.close(fd)
+        return node
+
+    def forget(self, nodeid: int, nlookup: int) -> None:
+        """Give back references; the inode's descriptor is closed with the last."""
+        with self._lock:
+            node = self._by_id.get(nodeid)
+            if node is None or node is self.root:
+                return
+            node.nlookup -= nlookup
+            if node.nlookup > 0:
+                return
+            del self._by_id[nodeid], self._by_key[node.key]
+        node.close()
+
+    def idle(self, count: int) -> list[int]:
+        """The numbers of some inodes that are open nowhere: each call goes on behind the last, and then from the start."""
+        with self._lock:
+            behind = (nodeid for nodeid, node in self._by_id.items() if nodeid > self._asked and not node.opens)
+            found = list(itertools.islice(behind, count))
+            self._asked = found[-1] if len(found) == count else ROOT
+        return found
+
+    def clear(self) -> None:
+        """Forget all of them, the root as well."""
+        with self._lock:
+            nodes = list(self._by_id.values())
+            self._by_id.clear()
+            self._by_key.clear()
+        for node in nodes:
+            node.close()
+
+
+def open_at(path: bytes, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> int:
+    """openat(2); when descriptors run out it says so, and the caller gets ENFILE: EMFILE would blame it for our limit."""
+    try:
+        return os.open(path, flags, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        log.error(
+            "out of descriptors (each inode that the kernel remembers takes one): raise the hard limit, ulimit -Hn"
+        )
+        raise OSError(errno.ENFILE, "the filesystem has no descriptor left") from None
+
+
+def check_name(name: bytes) -> bytes:
+    """A name in a directory, and nothing that leads out of it. Linux sends no other; we do not rely on it."""
+    if b"/" in name or name in (b"", b".", b".."):
+        raise OSError(errno.EINVAL, f"{name!r} is no name")
+    return name
