@@ -73,7 +73,7 @@ def main(
                     running.append(one)
             console.print(_machine(base, len(running), count), style="dim", markup=False)
             results = rounds.run(running, operations, count, seconds, placements, say)
-        report.show(console, results)
+        report.show(console, results, chosen)
         if target:
             target.write_text(json.dumps(report.as_json(results), indent=1))
     finally:

@@ -12,9 +12,10 @@ from .systems import System
 from .workloads import OPERATIONS
 
 
-def show(console: Console, results: Results) -> None:
-    """All tables that something was measured for."""
-    systems = list(dict.fromkeys(system for system, _ in results.micros))
+def show(console: Console, results: Results, systems: list[System]) -> None:
+    """All tables that something was measured for, with ``systems`` in this order."""
+    measured = {system for system, _ in results.micros}
+    systems = [system for system in systems if system in measured]
     for family in ("memory", "passthrough"):
         for caches in ("off", "on"):
             for placement in PLACEMENTS:
@@ -103,7 +104,7 @@ def _in_process(console: Console, results: Results, systems: list[System]) -> No
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

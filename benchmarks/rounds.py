@@ -1,8 +1,9 @@
-"""The rounds: every system does every operation for a moment, in an order that rotates."""
+"""The rounds: every system does every operation for a moment, in an order that changes."""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
@@ -67,6 +68,7 @@ def run(
     results = Results()
     alive = list(running)
     cpus = sorted(os.sched_getaffinity(0))
+    order = random.Random(0)
     for round_ in range(rounds):
         steps = list(
             dict.fromkeys(
@@ -86,8 +88,9 @@ def run(
                 and measure not in one.refused
                 and measure in measures_of(one.system, caches, operations)
             ]
-            first = round_ % len(turn) if turn else 0
-            for one in turn[first:] + turn[:first]:
+            # Not by turns: what ran just before decides where the scheduler has left the client.
+            order.shuffle(turn)
+            for one in turn:
                 try:
                     if placement != "free":
                         one.pin(cpus[-1:], cpus[-1:] if placement == "one" else cpus[:1])
