@@ -1,5 +1,6 @@
 # make demo   sets up and shows one unlink through both halves of FUSE, and a deadlock
 # make test   sets up and passes the tests (make test-all: every bar, long runs, outside suites)
+# make bench  sets up and measures our filesystems against other libraries' (as root; BENCH="--rounds 3 --only stat")
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,8 +19,8 @@ test-all: $(VENV)/tested system
 	@test -n "$$PJDFSTEST" || echo "!! PJDFSTEST is unset: the pjdfstest suite will NOT run. Set it to a built pjdfstest."
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/tested system
-	$(BIN)/python -m benchmarks
+bench: system $(VENV)/benched
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/linted
 	$(BIN)/ruff format --check .
@@ -44,6 +45,12 @@ $(VENV)/tested: $(VENV)/bin/python pyproject.toml
 $(VENV)/linted: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[lint]'
 	@touch $@ $(VENV)/installed
+
+# pyfuse3 is compiled here. Where that fails the benchmark goes on without it, and says so.
+$(VENV)/benched: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[bench]' && touch $@ || { \
+		echo "!! pyfuse3 was not installed (it takes gcc, pkg-config, libfuse3-dev)"; \
+		$(BIN)/python -m pip install --quiet --editable . 'mfusepy>=3.1'; }
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ Bound once, when the session starts; nothing is looked up by name while requests
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +16,13 @@ from ..wire.flags import FAttr, GetattrFlag, InitFlag, LkFlag, Opcode, PollFlag
 from ..wire.layout import ProtocolError
 from .attributes import NANO, Attributes, DirEntry, Entry, Lock, Opened, StatFS
 from .operations import Changes, Operations
+
+# As plain numbers: an operation on an IntFlag costs more than all the rest of a row.
+_FH, _SCHEDULE_NOTIFY, _FLOCK = int(GetattrFlag.FH), int(PollFlag.SCHEDULE_NOTIFY), int(LkFlag.FLOCK)
+_MODE, _UID, _GID, _SIZE = int(FAttr.MODE), int(FAttr.UID), int(FAttr.GID), int(FAttr.SIZE)
+_ATIME, _MTIME, _CTIME, _FATTR_FH = int(FAttr.ATIME), int(FAttr.MTIME), int(FAttr.CTIME), int(FAttr.FH)
+_ATIME_NOW, _MTIME_NOW = int(FAttr.ATIME_NOW), int(FAttr.MTIME_NOW)
+_LOCKOWNER, _KILL_SUIDGID = int(FAttr.LOCKOWNER), int(FAttr.KILL_SUIDGID)
 
 Buffers = bytes | bytearray | memoryview
 Decode = Callable[[int, memoryview], tuple[Any, ...]]
@@ -66,34 +74,35 @@ def _name(nodeid: int, body: memoryview) -> tuple[int, bytes]:
 
 def _getattr(nodeid: int, body: memoryview) -> tuple[int, int | None]:
     flags, _, fh = L.GETATTR_IN.unpack_fields(body)
-    return nodeid, fh if flags & GetattrFlag.FH else None
+    return nodeid, fh if flags & _FH else None
 
 
 def _statx(nodeid: int, body: memoryview) -> tuple[int, int | None, int, int]:
     flags, _, fh, sx_flags, mask = L.STATX_IN.unpack_fields(body)
-    return nodeid, fh if flags & GetattrFlag.FH else None, sx_flags, mask
+    return nodeid, fh if flags & _FH else None, sx_flags, mask
 
 
 def _setattr(nodeid: int, body: memoryview) -> tuple[int, Changes, int | None]:
     asked = L.SETATTR_IN.unpack(body)
-    valid = FAttr(asked.valid)
-    now = time.time_ns() if valid & (FAttr.ATIME_NOW | FAttr.MTIME_NOW) else 0
+    valid = asked.valid
+    atime_now, mtime_now = bool(valid & _ATIME_NOW), bool(valid & _MTIME_NOW)
+    now = time.time_ns() if atime_now or mtime_now else 0
     changes = Changes(
-        mode=asked.mode if valid & FAttr.MODE else None,
-        uid=asked.uid if valid & FAttr.UID else None,
-        gid=asked.gid if valid & FAttr.GID else None,
-        size=asked.size if valid & FAttr.SIZE else None,
-        ctime_ns=_ns(asked.ctime, asked.ctimensec) if valid & FAttr.CTIME else None,
-        atime_now=bool(valid & FAttr.ATIME_NOW),
-        mtime_now=bool(valid & FAttr.MTIME_NOW),
-        kill_suidgid=bool(valid & FAttr.KILL_SUIDGID),
-        lock_owner=asked.lock_owner if valid & FAttr.LOCKOWNER else None,
+        mode=asked.mode if valid & _MODE else None,
+        uid=asked.uid if valid & _UID else None,
+        gid=asked.gid if valid & _GID else None,
+        size=asked.size if valid & _SIZE else None,
+        ctime_ns=_ns(asked.ctime, asked.ctimensec) if valid & _CTIME else None,
+        atime_now=atime_now,
+        mtime_now=mtime_now,
+        kill_suidgid=bool(valid & _KILL_SUIDGID),
+        lock_owner=asked.lock_owner if valid & _LOCKOWNER else None,
     )
-    if valid & FAttr.ATIME:
-        changes.atime_ns = now if changes.atime_now else _ns(asked.atime, asked.atimensec)
-    if valid & FAttr.MTIME:
-        changes.mtime_ns = now if changes.mtime_now else _ns(asked.mtime, asked.mtimensec)
-    return nodeid, changes, asked.fh if valid & FAttr.FH else None
+    if valid & _ATIME:
+        changes.atime_ns = now if atime_now else _ns(asked.atime, asked.atimensec)
+    if valid & _MTIME:
+        changes.mtime_ns = now if mtime_now else _ns(asked.mtime, asked.mtimensec)
+    return nodeid, changes, asked.fh if valid & _FATTR_FH else None
 
 
 def _ns(seconds: int, nanoseconds: int) -> int:
@@ -205,7 +214,7 @@ def _ioctl(nodeid: int, body: memoryview) -> tuple[int, int, int, int, memoryvie
 
 def _poll(nodeid: int, body: memoryview) -> tuple[int, int, int, int | None]:
     fh, handle, flags, events = L.POLL_IN.unpack_fields(body)
-    return nodeid, fh, events, handle if flags & PollFlag.SCHEDULE_NOTIFY else None
+    return nodeid, fh, events, handle if flags & _SCHEDULE_NOTIFY else None
 
 
 def _setxattr(nodeid: int, body: memoryview) -> tuple[int, bytes, bytes, int]:
@@ -240,7 +249,7 @@ def _setlkw(nodeid: int, body: memoryview) -> tuple[int, int, Lock, bool]:
 
 def is_flock(body: memoryview) -> bool:
     """Whether a SETLK is flock(2)'s."""
-    return bool(L.LK_IN.unpack(body).lk_flags & LkFlag.FLOCK)
+    return bool(L.LK_IN.unpack_fields(body)[6] & _FLOCK)
 
 
 def _setupmapping(nodeid: int, body: memoryview) -> tuple[int, ...]:
@@ -263,6 +272,7 @@ def _nothing(ops: Operations, result: Any, body: memoryview) -> bytes:
     return b""
 
 
+@functools.lru_cache(maxsize=256)
 def _valid(timeout: float) -> tuple[int, int]:
     if timeout < 0:
         raise BadAnswer(f"a timeout of {timeout} seconds")
@@ -375,43 +385,52 @@ def _sized(value: bytes, body: memoryview) -> bytes:
     return value
 
 
-def _dirents(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytes:
+def _dirents(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytearray:
+    """As many entries as the kernel has room for."""
     size = L.READ_IN.unpack_fields(body)[2]
+    pack = L.DIRENT.pack_fields
     out = bytearray()
-    for entry in result:
-        name = entry.name
-        length = len(name)
+    for name, ino, mode, offset, _ in result:
         _check_name(name)
-        padded = -(24 + length) % 8
-        if len(out) + 24 + length + padded > size:
+        padded = (31 + len(name)) & ~7
+        if len(out) + padded > size:
             break
-        out += L.DIRENT.pack_fields(entry.ino, entry.offset, length, entry.mode >> 12)
-        out += name
-        out += bytes(padded)
-    return bytes(out)
+        out += pack(ino, offset, len(name), mode >> 12)
+        out += name.ljust(padded - 24, b"\0")
+    return out
+
+
+def _direntplus(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytearray:
+    """The same, each behind its entry. The reference of one that was taken and did not fit is given back."""
+    size = L.READ_IN.unpack_fields(body)[2]
+    pack = L.DIRENT.pack_fields
+    out = bytearray()
+    granted: list[Entry] = []
+    try:
+        for name, ino, mode, offset, entry in result:
+            if entry is not None:
+                granted.append(entry)
+            _check_name(name)
+            padded = (31 + len(name)) & ~7
+            if len(out) + 128 + padded > size:
+                if entry is not None:
+                    _give_back(ops, (entry,))
+                break
+            out += _NO_ENTRY if entry is None else _entry(ops, entry)
+            out += pack(ino, offset, len(name), mode >> 12)
+            out += name.ljust(padded - 24, b"\0")
+    except BaseException:
+        _give_back(ops, granted)
+        raise
+    return out
 
 
 _NO_ENTRY = bytes(L.ENTRY_OUT.size)
 
 
-def _direntplus(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytes:
-    size = L.READ_IN.unpack_fields(body)[2]
-    out = bytearray()
-    for entry in result:
-        name = entry.name
-        length = len(name)
-        _check_name(name)
-        padded = -(24 + length) % 8
-        if len(out) + 152 + length + padded > size:
-            break
-        out += _NO_ENTRY if entry.entry is None else _entry(ops, entry.entry)
-        out += L.DIRENT.pack_fields(entry.ino, entry.offset, length, entry.mode >> 12)
-        out += name
-        out += bytes(padded)
-        granted = getattr(result, "granted", None)
-        if granted is not None and entry.entry is not None:
-            granted(entry)
-    return bytes(out)
+def _give_back(ops: Operations, entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        ops.forget(entry.attributes.ino if entry.ino is None else entry.ino, 1)
 
 
 def _check_name(name: bytes) -> None:

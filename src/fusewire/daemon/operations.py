@@ -205,8 +205,8 @@ class Operations:
         raise _unsupported()
 
     def readdirplus(self, ino: int, fh: int, offset: int) -> Iterable[DirEntry]:
-        """As readdir, each with an ``entry`` that grants a reference (7.21). Overriding it turns READDIRPLUS on; entries
-        that did not fit are not granted."""
+        """As readdir, each with an ``entry`` that grants a reference (7.21). Overriding it turns READDIRPLUS on. Grant as
+        you yield: the reference of the one entry that was taken and did not fit is given back by ``forget``."""
         raise _unsupported()
 
     def releasedir(self, ino: int, fh: int, flags: int) -> None:

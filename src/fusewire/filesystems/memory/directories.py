@@ -26,40 +26,20 @@ class Directories(Inodes):
             links = directory.listing(offset)
         return _entries(directory, links, offset)
 
-    def readdirplus(self, ino: int, fh: int, offset: int) -> Granting:
+    def readdirplus(self, ino: int, fh: int, offset: int) -> Iterator[DirEntry]:
         with self._lock:
             directory = self._directory(ino)
-            return Granting(self, directory, directory.listing(offset), offset)
+            links = directory.listing(offset)
+        return self._entries_plus(directory, links, offset)
 
-    def _grant(self, link: Link) -> None:
-        """The kernel was told of an inode. Should that have lost its last name meanwhile, it is kept until forgotten."""
-        with self._lock:
-            link.node.nlookup += 1
-            self.nodes[link.node.ino] = link.node
-
-
-class Granting:
-    """READDIRPLUS's answer: the session says of each entry that it fits, and only then it grants a reference."""
-
-    __slots__ = ("_directory", "_filesystem", "_last", "_links", "_offset")
-
-    def __init__(self, filesystem: Directories, directory: Directory, links: Iterator[Link], offset: int) -> None:
-        self._filesystem = filesystem
-        self._directory = directory
-        self._links = links
-        self._offset = offset
-        self._last: Link | None = None
-
-    def __iter__(self) -> Iterator[DirEntry]:
-        yield from _dots(self._directory, self._offset)
-        for link in self._links:
-            self._last = link
-            yield DirEntry(link.name, link.node.ino, link.node.mode, link.cookie, Entry(link.node))
-
-    def granted(self, entry: DirEntry) -> None:
-        """``entry``, which came last, is in the answer."""
-        assert self._last is not None
-        self._filesystem._grant(self._last)
+    def _entries_plus(self, directory: Directory, links: Iterator[Link], offset: int) -> Iterator[DirEntry]:
+        yield from _dots(directory, offset)
+        for link in links:
+            node = link.node
+            with self._lock:
+                node.nlookup += 1
+                self.nodes[node.ino] = node  # should it have lost its last name meanwhile, it is kept until forgotten
+            yield DirEntry(link.name, node.ino, node.mode, link.cookie, Entry(node))
 
 
 def _entries(directory: Directory, links: Iterator[Link], offset: int) -> Iterator[DirEntry]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from ...daemon import DirEntry, Entry
 from . import syscalls
 
 Raw = tuple[bytes, int, int, int]
@@ -43,36 +42,3 @@ class Stream:
                 # Where the host's cookies collide, the first: an entry may come twice, but none is lost.
                 self._places.setdefault(entry[3], place)
             return self._entries
-
-
-class Plus:
-    """What readdirplus returns: entries that grant references, ``granted`` called for each one that was sent.
-
-    ``look`` makes the entry of a name; ``forget`` takes back the reference of one that did not fit.
-    """
-
-    def __init__(
-        self, raw: Iterator[Raw], look: Callable[[bytes], Entry | None], forget: Callable[[Entry], None]
-    ) -> None:
-        self._raw = raw
-        self._look = look
-        self._forget = forget
-        self._pending: Entry | None = None
-
-    def __iter__(self) -> Iterator[DirEntry]:
-        try:
-            for name, ino, kind, offset in self._raw:
-                self._pending = None if name in (b".", b"..") else self._look(name)
-                yield DirEntry(name, ino, kind << 12, offset, self._pending)
-                self._take_back()
-        finally:
-            self._take_back()
-
-    def _take_back(self) -> None:
-        entry, self._pending = self._pending, None
-        if entry is not None:
-            self._forget(entry)
-
-    def granted(self, entry: DirEntry) -> None:
-        """The session's: ``entry`` is in the answer."""
-        self._pending = None

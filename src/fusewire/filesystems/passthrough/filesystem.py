@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from ...daemon import Attributes, DirEntry, Entry, Granted, InitFlag, Lock, Opened, current_request
 from . import syscalls
 from .backing import Backing
-from .directory import Plus, Raw, Stream
+from .directory import Raw, Stream
 from .locks import Locks
 from .nodes import ROOT, Node, check_name, open_at
 from .tree import Tree, has_suid_or_sgid
@@ -205,14 +205,14 @@ class PassthroughFS(Tree):
 
     def readdirplus(self, ino: int, fh: int, offset: int) -> Iterable[DirEntry]:
         directory = self._nodes[ino]
-
-        def look(name: bytes) -> Entry | None:
-            try:
-                return self._look(directory, name)
-            except OSError:
-                return None  # removed meanwhile, or no descriptor left: the kernel asks by itself
-
-        return Plus(self._raw(ino, fh, offset), look, lambda entry: self.forget(entry.ino or 0, 1))
+        for name, number, kind, cookie in self._raw(ino, fh, offset):
+            entry = None
+            if name not in (b".", b".."):
+                with contextlib.suppress(
+                    OSError
+                ):  # removed meanwhile, or no descriptor left: the kernel asks by itself
+                    entry = self._look(directory, name)
+            yield DirEntry(name, number, kind << 12, cookie, entry)
 
     def _raw(self, ino: int, fh: int, offset: int) -> Iterator[Raw]:
         """What the host lists. What lies above the source is nobody's business: its ``..`` is itself."""

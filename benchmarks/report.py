@@ -1,0 +1,122 @@
+"""The tables: microseconds per operation, and how many times a peer's ours take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .rounds import PLACEMENTS, Key, Results
+from .systems import System
+from .workloads import OPERATIONS
+
+
+def show(console: Console, results: Results, systems: list[System]) -> None:
+    """All tables that something was measured for, with ``systems`` in this order."""
+    measured = {system for system, _ in results.micros}
+    systems = [system for system in systems if system in measured]
+    for family in ("memory", "passthrough"):
+        for caches in ("off", "on"):
+            for placement in PLACEMENTS:
+                _family(console, results, systems, family, caches, placement)
+    for placement in PLACEMENTS:
+        _backed(console, results, systems, placement)
+    _in_process(console, results, systems)
+    console.print(
+        "Microseconds per operation, the median of the rounds; in brackets the median, over the rounds, of ours divided by"
+        " theirs: below 1 ours is faster. Peers are measured in two variants, of which each cell shows the faster one:"
+        " t behind it for several threads or tasks, 1 for one.",
+        style="dim",
+    )
+
+
+def _rows(results: Results, system: System, caches: str, placement: str) -> list[Key]:
+    keys = [(name, caches, placement) for name in OPERATIONS]
+    return [key for key in keys if results.has(system, key)]
+
+
+def _title(key: Key) -> str:
+    return OPERATIONS[key[0]].title
+
+
+def _family(
+    console: Console, results: Results, systems: list[System], family: str, caches: str, placement: str
+) -> None:
+    ours = next((system for system in systems if system.family == family and system.name == "fusewire"), None)
+    if ours is None:
+        return
+    peers: dict[str, list[System]] = {}
+    for system in systems:
+        if system != ours and system.family in (family, "C", *(("plain",) if family == "passthrough" else ())):
+            peers.setdefault(system.name, []).append(system)
+    table = _table(f"{family}, caches {caches}, {PLACEMENTS[placement]}", "fusewire", *peers)
+    for key in _rows(results, ours, caches, placement):
+        cells = [f"{results.median(ours, key):.1f}"]
+        for variants in peers.values():
+            measured = [system for system in variants if results.has(system, key)]
+            if not measured:
+                cells.append("-")
+                continue
+            best = min(measured, key=lambda system: results.median(system, key))
+            cells.append(_cell(results, ours, best, key))
+        table.add_row(_title(key), *cells)
+    if table.row_count:
+        console.print(table)
+
+
+def _cell(results: Results, ours: System, peer: System, key: Key) -> str:
+    ratio = results.ratio(ours, peer, key)
+    letter = {"": "", "one": " 1"}.get(peer.variant.split(" ")[0], " t")
+    colour = "" if ratio is None else "green" if ratio <= 1 else "yellow"
+    shown = "-" if ratio is None else f"[{colour}]({ratio:.2f})[/]"
+    return f"{results.median(peer, key):.1f} {shown}{letter}"
+
+
+def _backed(console: Console, results: Results, systems: list[System], placement: str) -> None:
+    ours = next((system for system in systems if system.family == "backed"), None)
+    plain = next((system for system in systems if system.family == "plain"), None)
+    if ours is None or plain is None:
+        return
+    table = _table(f"FUSE passthrough, against the plain file, {PLACEMENTS[placement]}", "fusewire", "plain")
+    for key in _rows(results, ours, "off", placement):
+        if results.has(plain, key):
+            table.add_row(_title(key), f"{results.median(ours, key):.2f}", _cell(results, ours, plain, key))
+    if table.row_count:
+        console.print(table)
+
+
+def _in_process(console: Console, results: Results, systems: list[System]) -> None:
+    """Our own kernel's half against Linux's, with the same filesystem."""
+    mounted = next((system for system in systems if system.family == "memory" and system.name == "fusewire"), None)
+    own = [system for system in systems if system.family == "in process"]
+    if mounted is None or not own:
+        return
+    keys = [key for place in PLACEMENTS if results.has(mounted, key := ("stat", "off", place))]
+    columns = [f"mounted, {PLACEMENTS[place]}" for _, _, place in keys]
+    table = _table("in process: fusewire.Kernel, against the same filesystem on Linux", "Kernel", *columns)
+    for system in own:
+        cells = [_cell(results, system, mounted, key) for key in keys if results.has(system, key)]
+        if cells:
+            table.add_row(f"{_title(keys[0])}, {system.name}", f"{results.median(system, keys[0]):.1f}", *cells)
+    if table.row_count:
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", min_width=len(title))
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def as_json(results: Results) -> list[dict[str, Any]]:
+    """Every number of every round."""
+    return [
+        {
+            "family": system.family, "system": system.name, "variant": system.variant,
+            "operation": operation, "caches": caches, "placement": placement, "micros": times,
+        }
+        for (system, (operation, caches, placement)), times in results.micros.items()
+    ]  # fmt: skip

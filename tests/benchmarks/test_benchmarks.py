@@ -1,0 +1,45 @@
+"""The benchmark runs, reports, and leaves nothing. How fast anything is, no test says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One short round, with all that it makes below ``tmp_path``."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--scratch", str(tmp_path), *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_it_reports_our_memory_filesystem_and_leaves_no_mount(tmp_path: Path) -> None:
+    target = tmp_path / "numbers.json"
+    ran = bench(tmp_path, "--only", "stat", "--systems", "memory/fusewire", "--json", str(target))
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert "memory, caches off, on one CPU" in ran.stdout
+    assert "memory, caches off, free to move" in ran.stdout
+    assert ran.stdout.count("stat (fstat of an open file)") == 2
+    numbers = json.loads(target.read_text())
+    assert [(row["system"], row["operation"], row["placement"]) for row in numbers] == [
+        ("fusewire", "stat", "one"),
+        ("fusewire", "stat", "free"),
+    ]
+    assert all(micros > 0 for row in numbers for micros in row["micros"])
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    ran = bench(tmp_path, "--only", "stat,fly")
+    assert ran.returncode != 0
+    assert "no operation is called fly; there are stat," in ran.stderr
