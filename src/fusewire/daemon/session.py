@@ -42,6 +42,8 @@ from .settings import Granted, negotiate
 log = logging.getLogger("fusewire.daemon")
 
 Answer = tuple[Buffer, ...]
+DECODING, HANDLING, ENCODING = range(3)
+_NONSENSE = (BadAnswer, TypeError, ValueError, AttributeError, struct.error)
 _unpack_header = IN_HEADER.unpack_fields
 _pack_header = OUT_HEADER.pack_fields
 _unpack_out_header = OUT_HEADER.unpack_fields
@@ -112,50 +114,51 @@ class Session:
         bound = self._bound.get(opcode)
         if bound is None or self.granted is None:
             return self._special(opcode, unique, nodeid, memoryview(message)[IN_HEADER_SIZE:])
-        if bound.is_async:
-            message = bytes(message)
+        method, decode, encode, is_async, _ = bound
+        if is_async:
+            message = memoryview(bytes(message))
+        elif message.__class__ is not memoryview:
+            message = memoryview(message)
         request = Request(opcode, unique, nodeid, uid, gid, pid, message, self.dialect)
-        end = length - extensions * 8
-        body = memoryview(message)[IN_HEADER_SIZE:end]
+        body = message[IN_HEADER_SIZE : length - extensions * 8]
         if opcode in self._flock and len(body) >= 48 and is_flock(body):
             bound = self._flock[opcode]
-        try:
-            args = bound.decode(nodeid, body)
-        except (ProtocolError, struct.error) as error:
-            log.error("refused: malformed %r: %s", request, error)
-            return _error(unique, Errno.EIO)
+            method, decode, encode, is_async, _ = bound
         self.in_flight[unique] = request
-        if bound.is_async:
-            return Later(self, request, bound, args, body)
-        _current.set(request)
-        if self.events is not None:
-            self._perform(bound)
+        stage = DECODING
         try:
-            return self._encode(request, bound, bound.method(*args), body)
+            args = decode(nodeid, body)
+            if is_async:
+                return Later(self, request, bound, args, body)
+            _current.set(request)
+            if self.events is not None:
+                self._perform(bound)
+            stage = HANDLING
+            result = method(*args)
+            stage = ENCODING
+            payload = encode(self.operations, result, body)
         except Exception as error:
-            return self._failed(request, bound, error)
+            return self._failed(request, bound, error, stage)
         finally:
-            del self.in_flight[unique]
-
-    def _encode(self, request: Request, bound: Bound, result: Any, body: memoryview) -> Answer:
-        try:
-            payload: Buffer = bound.encode(self.operations, result, body)
-        except OSError:
-            raise
-        except (BadAnswer, TypeError, ValueError, AttributeError, struct.error) as error:
-            log.error("%s(node %d) returned nonsense: %s", bound.name, request.nodeid, error)
-            return _error(request.unique, Errno.EIO)
+            if not is_async:
+                del self.in_flight[unique]
         size = len(payload)
         if not size:
-            return (_pack_header(OUT_HEADER_SIZE, 0, request.unique),)
-        return _pack_header(OUT_HEADER_SIZE + size, 0, request.unique), payload
+            return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
+        return _pack_header(OUT_HEADER_SIZE + size, 0, unique), payload
 
-    def _failed(self, request: Request, bound: Bound, error: Exception) -> Answer:
-        number = errno_of(error)
-        if number is None:
-            log.error("%s(node %d) raised", bound.name, request.nodeid, exc_info=error)
-            number = int(Errno.EIO)
-        return _error(request.unique, number)
+    def _failed(self, request: Request, bound: Bound, error: Exception, stage: int) -> Answer:
+        """The answer to what went wrong: a malformed request, a handler that raised, or one that returned nonsense."""
+        number = None
+        if stage == DECODING:
+            log.error("refused: malformed %r: %s", request, error)
+        elif stage == ENCODING and isinstance(error, _NONSENSE):
+            log.error("%s(node %d) returned nonsense: %s", bound.name, request.nodeid, error)
+        else:
+            number = errno_of(error)
+            if number is None:
+                log.error("%s(node %d) raised", bound.name, request.nodeid, exc_info=error)
+        return _error(request.unique, int(Errno.EIO) if number is None else number)
 
     def _perform(self, bound: Bound) -> None:
         assert self.events is not None
@@ -297,10 +300,14 @@ class Later:
         """The handler, to its end. When it is cancelled the caller gets EINTR."""
         session, request = self.session, self.request
         _current.set(request)
+        stage = HANDLING
         try:
-            return session._encode(request, self._bound, await self._bound.method(*self._args), self._body)
+            result = await self._bound.method(*self._args)
+            stage = ENCODING
+            payload = self._bound.encode(session.operations, result, self._body)
+            return _reply(request.unique, payload)
         except Exception as error:
-            return session._failed(request, self._bound, error)
+            return session._failed(request, self._bound, error, stage)
         finally:
             del session.in_flight[request.unique]
 
@@ -321,7 +328,7 @@ def _ok(unique: int) -> Answer:
     return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
 
 
-def _reply(unique: int, body: bytes) -> Answer:
+def _reply(unique: int, body: Buffer) -> Answer:
     return _pack_header(OUT_HEADER_SIZE + len(body), 0, unique), body
 
 
