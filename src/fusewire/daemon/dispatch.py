@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ..wire import layouts as L
 from ..wire.flags import FAttr, GetattrFlag, InitFlag, LkFlag, Opcode, PollFlag
 from ..wire.layout import ProtocolError
-from .attributes import NANO, Attributes, DirEntry, Entry, Lock, Opened, StatFS
-from .operations import Changes, Operations
+from .attributes import NANO, Attributes, Entry, Lock, Opened, StatFS
+from .operations import Changes, Listing, Operations
 
 # As plain numbers: an operation on an IntFlag costs more than all the rest of a row.
 _FH, _SCHEDULE_NOTIFY, _FLOCK = int(GetattrFlag.FH), int(PollFlag.SCHEDULE_NOTIFY), int(LkFlag.FLOCK)
@@ -25,6 +25,7 @@ _ATIME_NOW, _MTIME_NOW = int(FAttr.ATIME_NOW), int(FAttr.MTIME_NOW)
 _LOCKOWNER, _KILL_SUIDGID = int(FAttr.LOCKOWNER), int(FAttr.KILL_SUIDGID)
 
 Buffers = bytes | bytearray | memoryview
+NAME_MAX = 1024  # bytes; Linux takes no longer one from a daemon
 Decode = Callable[[int, memoryview], tuple[Any, ...]]
 Encode = Callable[[Operations, Any, memoryview], Buffers]
 
@@ -385,13 +386,14 @@ def _sized(value: bytes, body: memoryview) -> bytes:
     return value
 
 
-def _dirents(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytearray:
+def _dirents(ops: Operations, result: Listing, body: memoryview) -> bytearray:
     """As many entries as the kernel has room for."""
     size = L.READ_IN.unpack_fields(body)[2]
     pack = L.DIRENT.pack_fields
     out = bytearray()
     for name, ino, mode, offset, _ in result:
-        _check_name(name)
+        if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name:
+            raise _bad_name(name)
         padded = (31 + len(name)) & ~7
         if len(out) + padded > size:
             break
@@ -400,7 +402,7 @@ def _dirents(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> b
     return out
 
 
-def _direntplus(ops: Operations, result: Iterable[DirEntry], body: memoryview) -> bytearray:
+def _direntplus(ops: Operations, result: Listing, body: memoryview) -> bytearray:
     """The same, each behind its entry. The reference of one that was taken and did not fit is given back."""
     size = L.READ_IN.unpack_fields(body)[2]
     pack = L.DIRENT.pack_fields
@@ -410,7 +412,8 @@ def _direntplus(ops: Operations, result: Iterable[DirEntry], body: memoryview) -
         for name, ino, mode, offset, entry in result:
             if entry is not None:
                 granted.append(entry)
-            _check_name(name)
+            if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name:
+                raise _bad_name(name)
             padded = (31 + len(name)) & ~7
             if len(out) + 128 + padded > size:
                 if entry is not None:
@@ -433,9 +436,8 @@ def _give_back(ops: Operations, entries: Iterable[Entry]) -> None:
         ops.forget(entry.attributes.ino if entry.ino is None else entry.ino, 1)
 
 
-def _check_name(name: bytes) -> None:
-    if not 0 < len(name) <= 1024 or b"/" in name or b"\0" in name:
-        raise BadAnswer(f"a name of {len(name)} bytes: {name[:60]!r}")
+def _bad_name(name: bytes) -> BadAnswer:
+    return BadAnswer(f"a name of {len(name)} bytes: {name[:60]!r}")
 
 
 ROWS: dict[Opcode, Row] = {

@@ -12,7 +12,16 @@ from ..wire.codec import Message, decode_request
 from ..wire.extensions import Extensions, decode_extensions
 from ..wire.flags import Opcode
 from ..wire.layout import Buffer
+from ..wire.layouts import CREATE_IN, IN_HEADER, MKDIR_IN, MKNOD_IN
 from ..wire.table import LATEST, Dialect
+
+_CREATE_UMASK = IN_HEADER.size + CREATE_IN.offsets["umask"]
+_UMASK_OFFSETS = {
+    int(Opcode.CREATE): _CREATE_UMASK,
+    int(Opcode.TMPFILE): _CREATE_UMASK,
+    int(Opcode.MKNOD): IN_HEADER.size + MKNOD_IN.offsets["umask"],
+    int(Opcode.MKDIR): IN_HEADER.size + MKDIR_IN.offsets["umask"],
+}
 
 
 class Request:
@@ -67,8 +76,11 @@ class Request:
 
     @property
     def umask(self) -> int:
-        """The caller's umask, in CREATE, MKNOD, MKDIR and TMPFILE."""
-        return int(self.args.umask)
+        """The caller's umask, in CREATE, MKNOD, MKDIR and TMPFILE. Raises AttributeError elsewhere."""
+        offset = _UMASK_OFFSETS.get(self.opcode)
+        if offset is None:
+            raise AttributeError(f"{self!r} carries no umask")
+        return int.from_bytes(self._message[offset : offset + 4], "little")
 
     @property
     def extensions(self) -> Extensions:

@@ -42,47 +42,60 @@ class DevFuse:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.events: EventStream | None = None
-        os.set_blocking(fd, False)
-        self._file = io.FileIO(
-            fd, "r+", closefd=False
-        )  # its readinto says None, at no cost, where nothing is there yet
+        os.set_blocking(fd, True)
+        self._file = io.FileIO(fd, "r+", closefd=False)  # the cheapest way to read into a buffer
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._dense = False
         self._back_off = 0
+        self._looks = 0
+        self._several = True
 
     def receive(self, buffer: memoryview) -> int:
         """Sleep until a request is there and read it; returns its length in bytes. Raises OSError (see ``readloop``)."""
         if self.events is not None:
-            self._tell(Kind.ENTER, "sys_read")
+            return self._receive_telling(buffer)
+        if self._dense and self._may_look() and not self._look():
+            return self._sleep(buffer, True)
+        return self._sleep(buffer, False)
+
+    def _receive_telling(self, buffer: memoryview) -> int:
+        self._tell(Kind.ENTER, "sys_read")
         try:
-            return self._receive(buffer)
+            return self._sleep(buffer, False)
         finally:
-            if self.events is not None:
-                self._tell(Kind.LEAVE, "sys_read")
+            self._tell(Kind.LEAVE, "sys_read")
 
-    def _receive(self, buffer: memoryview) -> int:
-        readinto = self._file.readinto
-        end = perf_counter() + SPIN if self._dense else 0.0
-        while True:
-            size = readinto(buffer)
-            if size is not None:
-                return size
-            if end and perf_counter() < end:
-                os.sched_yield()  # only time that nobody else wants is spent looking
-            else:
-                self._sleep(end > 0)
-                end = 0.0
+    def _may_look(self) -> bool:
+        """Not on a single processor, where the caller cannot go on before we sleep. Which ones are ours may change."""
+        self._looks -= 1
+        if self._looks < 0:
+            self._looks = 256
+            self._several = len(os.sched_getaffinity(0)) > 1
+        return self._several
 
-    def _sleep(self, looked: bool) -> None:
-        """Until something is there; remember whether it came soon."""
+    def _look(self) -> bool:
+        """Look a little while whether a request is there, at times that nobody else wants the processor."""
+        ready, rest = self._poll.poll, os.sched_yield
+        end = perf_counter() + SPIN
+        while not ready(0):
+            if perf_counter() > end:
+                return False
+            rest()
+        return True
+
+    def _sleep(self, buffer: memoryview, looked: bool) -> int:
+        """Read; remember whether the request came soon."""
         since = perf_counter()
-        self._poll.poll()
-        waited = perf_counter() - since
-        if looked and waited < DENSE:  # it came just after we had given up: whoever sent it waited for our processor
+        size = self._file.readinto(buffer)
+        soon = perf_counter() - since < DENSE
+        if looked and soon:  # it came just after we had given up: whoever sent it waited for our processor
             self._back_off = BACK_OFF
-        self._back_off = max(0, self._back_off - 1)
-        self._dense = waited < DENSE and not self._back_off
+        if self._back_off:
+            self._back_off -= 1
+            soon = False
+        self._dense = soon
+        return size or 0
 
     def send(self, answer: Answer) -> None:
         """Write one answer or notification. Raises OSError."""

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from time import time_ns
 
-from ...daemon import DirEntry, Entry
+from ...daemon import Entry
 from .inodes import Inodes
 from .nodes import Directory, Link
+
+Plain = tuple[bytes, int, int, int, Entry | None]
 
 
 class Directories(Inodes):
@@ -20,36 +22,36 @@ class Directories(Inodes):
             node.atime_ns = time_ns()
         return 0
 
-    def readdir(self, ino: int, fh: int, offset: int) -> Iterator[DirEntry]:
+    def readdir(self, ino: int, fh: int, offset: int) -> Iterator[Plain]:
         with self._lock:
             directory = self._directory(ino)
             links = directory.listing(offset)
         return _entries(directory, links, offset)
 
-    def readdirplus(self, ino: int, fh: int, offset: int) -> Iterator[DirEntry]:
+    def readdirplus(self, ino: int, fh: int, offset: int) -> Iterator[Plain]:
         with self._lock:
             directory = self._directory(ino)
             links = directory.listing(offset)
         return self._entries_plus(directory, links, offset)
 
-    def _entries_plus(self, directory: Directory, links: Iterator[Link], offset: int) -> Iterator[DirEntry]:
+    def _entries_plus(self, directory: Directory, links: Iterator[Link], offset: int) -> Iterator[Plain]:
         yield from _dots(directory, offset)
         for link in links:
             node = link.node
             with self._lock:
                 node.nlookup += 1
                 self.nodes[node.ino] = node  # should it have lost its last name meanwhile, it is kept until forgotten
-            yield DirEntry(link.name, node.ino, node.mode, link.cookie, Entry(node))
+            yield link.name, node.ino, node.mode, link.cookie, Entry(node)
 
 
-def _entries(directory: Directory, links: Iterator[Link], offset: int) -> Iterator[DirEntry]:
+def _entries(directory: Directory, links: Iterator[Link], offset: int) -> Iterator[Plain]:
     yield from _dots(directory, offset)
     for cookie, name, node in links:
-        yield DirEntry(name, node.ino, node.mode, cookie)
+        yield name, node.ino, node.mode, cookie, None
 
 
-def _dots(directory: Directory, offset: int) -> Iterator[DirEntry]:
+def _dots(directory: Directory, offset: int) -> Iterator[Plain]:
     if offset < 1:
-        yield DirEntry(b".", directory.ino, directory.mode, 1)
+        yield b".", directory.ino, directory.mode, 1, None
     if offset < 2:
-        yield DirEntry(b"..", directory.parent.ino, directory.parent.mode, 2)
+        yield b"..", directory.parent.ino, directory.parent.mode, 2, None
