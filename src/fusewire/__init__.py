@@ -23,7 +23,7 @@ from .daemon import (
     StatFS,
     current_request,
 )
-from .drive import Buried, Deadlock, Kernel, Process
+from .drive import Buried, DaemonError, Deadlock, Kernel, Process
 from .linux.options import MountError, MountOptions
 from .mounting import Mounted, amount, mount, run, serve
 
@@ -33,6 +33,7 @@ __all__ = [
     "Attributes",
     "Buried",
     "Changes",
+    "DaemonError",
     "Deadlock",
     "DirEntry",
     "Entry",

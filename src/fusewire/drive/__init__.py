@@ -5,9 +5,10 @@
 
 from ..kernel.queue import Deadlock
 from .driver import Buried, Driver
+from .foreign import DaemonError
 from .inline import Inline
 from .kernel import Kernel, Mount
 from .process import Process
 from .threads import Threads
 
-__all__ = ["Buried", "Deadlock", "Driver", "Inline", "Kernel", "Mount", "Process", "Threads"]
+__all__ = ["Buried", "DaemonError", "Deadlock", "Driver", "Inline", "Kernel", "Mount", "Process", "Threads"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from ..inspect.graph import Deadlocked
@@ -51,6 +51,10 @@ class Driver(abc.ABC):
     def now(self) -> int:
         """The kernel half's clock, in nanoseconds."""
 
+    @abc.abstractmethod
+    def readable(self, task: Task, *fds: int) -> Awaitable[None]:
+        """Awaited by a task that speaks with the outside: until one of ``fds`` is readable."""
+
     @property
     @abc.abstractmethod
     def current(self) -> Task | None:
@@ -63,6 +67,10 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
         """Wait until ``tasks`` have exited, at most ``timeout`` seconds; returns those that have not."""
+
+    @abc.abstractmethod
+    def pass_time(self, seconds: float) -> None:
+        """Let the outside work, at most so long."""
 
     def check(self, task: Task) -> Deadlocked | None:
         """``task`` has just gone to sleep: does that close a circle?"""

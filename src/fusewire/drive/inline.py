@@ -7,14 +7,16 @@ call ends, the rest goes on until the system is quiet: RELEASE and FORGET have b
 from __future__ import annotations
 
 import contextlib
+import select
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..kernel.queue import Call, Sleep, Task, wait_graph
+from ..kernel.queue import Call, Mode, Sleep, Task, wait_graph
 from .driver import Buried, Coro, Driver
 
 T = TypeVar("T")
+QUIET = 5.0  # seconds that a daemon in another process may take over a RELEASE before we go on without its answer
 
 
 class Frame:
@@ -41,6 +43,8 @@ class Inline(Driver):
         self._frames: dict[Task, list[Frame]] = {}
         self._runs: list[Frame] = []
         self._current: list[Task] = []
+        self._outside: dict[Task, tuple[int, ...]] = {}
+        self.busy_outside: Callable[[], bool] = lambda: False
 
     def now(self) -> int:
         return self._time
@@ -92,12 +96,43 @@ class Inline(Driver):
 
     def quiesce(self) -> None:
         """Let everyone who can go on do so, until nobody can."""
-        while self._ready:
+        while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
             self._step(self._ready.popleft())
 
+    async def readable(self, task: Task, *fds: int) -> None:
+        self._outside[task] = fds
+        try:
+            task.sleep = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, idle=True)
+            await task.sleep
+        finally:
+            task.sleep = None
+            self._outside.pop(task, None)
+
+    def _look_outside(self, seconds: float | None) -> bool:
+        """Wait for the outside, at most so long; whether anyone can go on."""
+        poll = select.poll()
+        waiting: dict[int, list[Task]] = {}
+        for task, fds in self._outside.items():
+            for fd in fds:
+                poll.register(fd, select.POLLIN)
+                waiting.setdefault(fd, []).append(task)
+        for fd, _ in poll.poll(None if seconds is None else seconds * 1000):
+            for task in waiting[fd]:
+                task.wake()
+        return bool(self._ready)
+
+    def pass_time(self, seconds: float) -> None:
+        if self._look_outside(seconds):
+            self.quiesce()
+
     def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
-        self.quiesce()
-        return [task for task in tasks if not task.exited]
+        left = list(tasks)
+        while left:
+            self.quiesce()
+            left = [task for task in left if not task.exited]
+            if not any(task in self._outside for task in left) or not self._look_outside(timeout):
+                break
+        return left
 
     def _step(self, frame: Frame) -> None:
         """Run one coroutine until it sleeps or ends."""
@@ -134,7 +169,9 @@ class Inline(Driver):
         frame.done = True
 
     def _stuck(self, frame: Frame) -> None:
-        """Nobody can go on. Either the innermost call waits in vain, or what it waits for lies beneath it."""
+        """Nobody can go on: the innermost call waits for the outside, or in vain, or for what lies beneath it."""
+        if self._outside and self._look_outside(None):
+            return
         buried = [beneath for beneath in self._runs[:-1] if beneath.done]
         if buried:
             raise Buried(

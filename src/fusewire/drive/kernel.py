@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..daemon import Operations, Session
@@ -14,22 +14,25 @@ from ..kernel.queue import DETACH, Connection, Deadlock, Device, Policy, wait_gr
 from ..kernel.queue.policy import POLICIES
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.inprocess import serve
+from ..wire.flags import PAGE_SIZE
 from .driver import Driver
+from .foreign import ForeignDaemon
 from .inline import Inline
 from .process import Path, Process
 from .threads import Threads
 
 
 class Mount:
-    """A filesystem on a :class:`Kernel`. ``daemon`` is the process that serves it, ``connection`` its queue."""
+    """A filesystem on a :class:`Kernel`. ``daemon`` is the process that serves it, ``connection`` its queue; ``foreign`` the
+    program behind it, where it is one."""
 
-    def __init__(self, kernel: Kernel, path: bytes, sb: FuseSuper, daemon: Process, session: Session) -> None:
+    def __init__(self, kernel: Kernel, path: bytes, sb: FuseSuper, daemon: Process) -> None:
         self.kernel = kernel
         self.path = path
         self.sb = sb
         self.daemon = daemon
-        self.session = session
-        self.workers = list(daemon.program.tasks)
+        self.foreign: ForeignDaemon | None = None
+        self.workers: list[ProgramTask] = []
 
     @property
     def connection(self) -> Connection:
@@ -48,7 +51,11 @@ class Mount:
         if covered is not None and covered.mounted is self.sb.root:
             covered.mounted = None
         self.abort()
+        if self.foreign is not None:
+            self.foreign.request_stop()
         left = self.kernel.driver.settle(self.workers, timeout=10)
+        if self.foreign is not None:
+            self.foreign.stop()
         if self in self.kernel.mounts:
             self.kernel.mounts.remove(self)
         if left:
@@ -88,6 +95,8 @@ class Kernel:
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
         self._init_task = self.process("init")._main
+        if isinstance(self.driver, Inline):
+            self.driver.busy_outside = self._busy_outside
 
     def process(self, comm: str = "python", *, uid: int | None = None, gid: int | None = None) -> Process:
         """A new program, by default of this process's own user and group."""
@@ -96,27 +105,68 @@ class Kernel:
 
     def mount(self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
         """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
+        mount, fd = self._new_mount(path, comm)
+        daemon = mount.daemon
+        session = Session(operations)
+        session.events = self.events
+        session.who = self._who
+        mount.workers = [daemon._main]
+        mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
+        for task in mount.workers:
+            self.driver.start(task, serve(task, fd, session))
+        with self.driver.locked():
+            mount.sb.send_init()
+        self._quiesce()
+        return mount
+
+    def mount_command(self, command: Sequence[str], path: Path = "/", *, timeout: float = 20.0) -> Mount:
+        """Start a FUSE program of any language, and mount what it serves at ``path``.
+
+        ``{fd}`` in ``command`` stands where its mountpoint would: it becomes ``/dev/fd/N``, which libfuse 3 and go-fuse take.
+        The program must stay in the foreground (libfuse: ``-f``). Raises ``DaemonError`` when it does not come up within
+        ``timeout`` seconds, with what it printed.
+        """
+        mount, fd = self._new_mount(path, os.path.basename(command[0]))
+        try:
+            foreign = ForeignDaemon(command, self.driver)
+        except BaseException:
+            self._detach(mount)
+            raise
+        foreign.attach(mount.connection.devices[0])
+        mount.foreign = foreign
+        limit = (foreign.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
+        mount.sb.largest = limit
+        feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
+        mount.workers = [feeder, drainer]
+        self.driver.start(feeder, foreign.feed(feeder, fd))
+        self.driver.start(drainer, foreign.drain(drainer, fd))
+        with self.driver.locked():
+            mount.sb.send_init()
+        try:
+            foreign.await_init(mount.connection, timeout)
+        except BaseException:
+            mount.unmount()
+            raise
+        return mount
+
+    def _new_mount(self, path: Path, comm: str) -> tuple[Mount, int]:
+        """A connection, a super block, a process that holds the device; nothing reads it yet."""
         name = os.fsencode(path)
         if not name.startswith(b"/"):
             raise ValueError(f"a mountpoint is an absolute path, not {path!r}")
         self._connections += 1
         connection = Connection(self._connections, self.policy, self.pool)
         sb = FuseSuper(connection, self.driver.now)
-        session = Session(operations)
-        session.events = self.events
-        session.who = self._who
         daemon = self.process(comm)
         fd = daemon.program.files.install(DeviceFile(Device(connection)))
-        tasks = [daemon._main]
-        tasks += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
-        mount = Mount(self, name, sb, daemon, session)
+        mount = Mount(self, name, sb, daemon)
         self._attach(mount)
-        for task in tasks:
-            self.driver.start(task, serve(task, fd, session))
-        with self.driver.locked():
-            sb.send_init()
-        self._quiesce()
-        return mount
+        return mount, fd
+
+    def _detach(self, mount: Mount) -> None:
+        if mount.sb.mountpoint_dentry is not None:
+            mount.sb.mountpoint_dentry.mounted = None
+        self.mounts.remove(mount)
 
     def _attach(self, mount: Mount) -> None:
         covered = self._rootfs.mountpoint(mount.path)
@@ -164,6 +214,15 @@ class Kernel:
     def _quiesce(self) -> None:
         if isinstance(self.driver, Inline) and self.driver.current is None:
             self.driver.quiesce()
+
+    def _busy_outside(self) -> bool:
+        """Whether a daemon in another process still has something of ours to do."""
+        return any(
+            mount.foreign is not None
+            and mount.connection.connected
+            and (mount.connection.in_use or mount.connection.forgets)
+            for mount in self.mounts
+        )
 
     def _who(self) -> tuple[int, str]:
         task = self.driver.current

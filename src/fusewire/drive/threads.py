@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import select
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Sleep, Task
 from .driver import Coro, Driver
 
 T = TypeVar("T")
+
+
+def _poll(fds: Iterable[int]) -> None:
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll()
 
 
 class Threads(Driver):
@@ -48,6 +56,12 @@ class Threads(Driver):
         worker = threading.Thread(target=self.run, args=(task, coroutine), name=repr(task), daemon=True)
         self._workers[task] = worker
         worker.start()
+
+    def readable(self, task: Task, *fds: int) -> Awaitable[None]:
+        return Call(_poll, fds)
+
+    def pass_time(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def settle(self, tasks: Iterable[Task], timeout: float) -> list[Task]:
         end = time.monotonic() + timeout

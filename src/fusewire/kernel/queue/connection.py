@@ -158,7 +158,8 @@ class Connection:
         def mode() -> Mode:
             if args.force:
                 return self.policy.forced
-            return self.policy.unread if req.state is State.PENDING else self.policy.answer
+            unread = req.state is State.PENDING or (req.device is not None and req.device.unread(req))
+            return self.policy.unread if unread else self.policy.answer
 
         while not req.finished:
             if self.policy.interrupt and not self.no_interrupt and not req.interrupted:
@@ -188,6 +189,9 @@ class Connection:
             req.move(State.FINISHED)
         elif req.state in (State.READING, State.WRITING):
             req.give_up()
+            req.move(State.FINISHED)
+        elif req.state is State.PROCESSING and req.device is not None and not args.force and req.device.take_back(req):
+            req.device.processing.remove(task, req)
             req.move(State.FINISHED)
         else:
             req.detached = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ...wire.errno import MAX_ERRNO, Errno
@@ -34,6 +34,9 @@ class Device:
         self.connection = connection
         self.processing = RequestList("add req to fc->processing", "remove from fc->processing")
         self.io: dict[Request, None] = {}
+        # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back.
+        self.unread: Callable[[Request], bool] = lambda req: False
+        self.take_back: Callable[[Request], bool] = lambda req: False
         connection.devices.append(self)
 
     # -- reading --------------------------------------------------------------------------------------------------

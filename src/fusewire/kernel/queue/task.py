@@ -139,6 +139,7 @@ class Task:
         self.dying = 0  # the fatal signal it got
         self.exited = False
         self.doing = ""  # the system call it is in
+        self.opaque = False  # what it waits for may happen outside of all that we see
         self.hosts: Task | None = None  # another task's call that runs on this one's thread, in user mode
 
     def __repr__(self) -> str:

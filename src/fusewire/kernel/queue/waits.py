@@ -28,7 +28,7 @@ def wait_graph(tasks: Iterable[Task]) -> WaitGraph:
                 repr(task),
                 sleep.what,
                 frozenset(repr(ender) for ender in enders or ()),
-                opaque=enders is None,
+                opaque=enders is None or task.opaque,
                 idle=sleep.idle,
                 doing=task.doing,
             )
@@ -44,6 +44,8 @@ def can_go_on(task: Task) -> bool:
         one = todo.pop()
         if one.exited:
             continue
+        if one.opaque:
+            return True
         enders: Iterable[Task] | None
         if one.hosts is not None:
             enders = (one.hosts,)

@@ -45,6 +45,9 @@ class FuseBase(Super):
         self.flags = InitFlag(0)
         self.max_write = 4096
         self.max_read = 32 * 4096
+        self.largest = (
+            1 << 20
+        )  # the most that one READ or WRITE may carry, whatever INIT agrees on: the transport's limit
         self.mountpoint_dentry: Dentry | None = None
         self.root = Dentry(b"", None, self._root_inode())
         self._slab: dict[int, list[bytearray]] = {}

@@ -61,8 +61,8 @@ class FuseSuper(FuseFile):
         pages = DEFAULT_MAX_PAGES
         if flags & InitFlag.MAX_PAGES:
             pages = min(MAX_PAGES_LIMIT, max(1, out.max_pages))
-        self.max_read = pages * PAGE_SIZE
-        self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE)
+        self.max_read = min(pages * PAGE_SIZE, self.largest)
+        self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE, self.largest)
         if out.minor >= 13:
             self.connection.max_background = out.max_background or 12
             self.connection.congestion_threshold = out.congestion_threshold or 9
