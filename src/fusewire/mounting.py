@@ -50,8 +50,11 @@ class Mounted:
         events: EventStream | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        given = os.fspath(path)
+        # As mountinfo will have it, whatever becomes of our working directory.
+        self.path = given if _FD_PATH.match(given) else os.path.realpath(given)
         self.number = 0
+        self._is_child = False
         self.session = Session(operations)
         self.session.events = events
         self.session.who = lambda: (threading.get_native_id(), "daemon")
@@ -64,7 +67,8 @@ class Mounted:
             self._start(channel)
         else:
             self._mount(options)
-            self._watcher = AutoUnmount(self.path) if options.auto_unmount else None
+            # Whoever gives up its privileges needs someone who may still unmount.
+            self._watcher = AutoUnmount(self.path) if options.auto_unmount or options.user else None
             self._become(options.user)
 
     def _mount(self, options: MountOptions) -> None:
@@ -109,14 +113,20 @@ class Mounted:
 
     def _abandon(self, channel: DevFuse) -> None:
         """mount(2) failed while the reader waits for it in read(2), which nothing but a signal ends."""
+        self._stop_reading(channel)
+        channel.close()
+        self._mounting = False
+
+    def _stop_reading(self, channel: DevFuse) -> None:
+        """End the readers without an unmount: their descriptor becomes /dev/null, and their sleep is interrupted."""
+        if channel.fd < 0:
+            return
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, channel.fd, inheritable=False)
         os.close(null)
         while self._server.is_alive():
             self.readers.prod()
             self._server.join(0.02)
-        channel.close()
-        self._mounting = False
 
     def _serve(self) -> None:
         try:
@@ -125,11 +135,12 @@ class Mounted:
             self._error = error
         finally:
             self.session.initialized.set()
-            if not self._mounting:
-                self.channel.close()
             self._notifier.close()
             self.session.notify.close()
-            self.session.destroy()
+            if not self._mounting:
+                self.channel.close()
+            if self.session.granted is not None or not self._mounting:
+                self.session.destroy()
 
     def _await_init(self) -> None:
         """The kernel has asked and was answered: only now the mount is of use."""
@@ -168,15 +179,26 @@ class Mounted:
 
     def unmount(self) -> None:
         """Unmount, unless someone else has. A busy mount is taken away all the same."""
-        if self.number and mounts.mount_at(self.path) == self.number:
-            with contextlib.suppress(MountError):
-                mounts.unmount_at_any_price(self.path)
+        if self._is_child:
+            return
         if isinstance(self.channel, Seqpacket | Stream):
             with contextlib.suppress(OSError):
                 self.channel.socket.shutdown(socket.SHUT_RDWR)
+        elif self.number and mounts.mount_at(self.path) == self.number:
+            try:
+                mounts.unmount_at_any_price(self.path)
+            except MountError as error:
+                if error.errno == errno.EPERM and self._watcher is not None:
+                    self._watcher.close()  # it unmounts when it no longer hears of us
+                else:
+                    self._stop_reading(self.channel)
+        elif not self.number:
+            self._stop_reading(self.channel)
 
     def _forked(self) -> None:
-        """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive."""
+        """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive. The mount is the
+        parent's."""
+        self._is_child = True
         self.channel.close()
         if self._watcher is not None:
             self._watcher.in_child()
@@ -208,6 +230,7 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
         return DevFuse(fd)
     sock = socket.socket(fileno=fd)
+    sock.setblocking(True)
     if sock.type == socket.SOCK_SEQPACKET:
         return Seqpacket(sock)
     if sock.type == socket.SOCK_STREAM:

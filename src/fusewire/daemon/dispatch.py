@@ -275,10 +275,12 @@ def _nothing(ops: Operations, result: Any, body: memoryview) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def _valid(timeout: float) -> tuple[int, int]:
-    if timeout < 0:
+    if not timeout >= 0:
         raise BadAnswer(f"a timeout of {timeout} seconds")
+    if timeout > 1 << 40:  # for ever
+        return 1 << 40, 0
     seconds = int(timeout)
-    return min(seconds, (1 << 64) - 1), int((timeout - seconds) * NANO)
+    return seconds, int((timeout - seconds) * NANO)
 
 
 def _entry(ops: Operations, result: Entry, body: memoryview | None = None) -> bytes:
@@ -314,16 +316,21 @@ def _created(ops: Operations, result: tuple[Entry, Opened | int], body: memoryvi
 
 def _data(ops: Operations, result: Buffers, body: memoryview) -> Buffers:
     size = L.READ_IN.unpack_fields(body)[2]
-    length = _length(result)
-    if length > size:
-        raise BadAnswer(f"{length} bytes, {size} were asked for")
+    result = _bytes(result)
+    if len(result) > size:
+        raise BadAnswer(f"{len(result)} bytes, {size} were asked for")
     return result
 
 
-def _length(result: Any) -> int:
-    if not isinstance(result, bytes | bytearray | memoryview):
+def _bytes(result: Any) -> Buffers:
+    """What can be written as it stands: a view of something else than bytes becomes one of bytes."""
+    if isinstance(result, memoryview):
+        if not result.c_contiguous:
+            raise BadAnswer("a view with gaps in it came")
+        return result if result.format == "B" and result.ndim == 1 else result.cast("B")
+    if not isinstance(result, bytes | bytearray):
         raise BadAnswer(f"bytes are due, {type(result).__name__} came")
-    return result.nbytes if isinstance(result, memoryview) else len(result)
+    return result
 
 
 def _text(ops: Operations, result: bytes, body: memoryview) -> bytes:
@@ -353,7 +360,8 @@ def _events(ops: Operations, result: int, body: memoryview) -> bytes:
 def _ioctl_out(ops: Operations, result: tuple[int, Buffers], body: memoryview) -> bytes:
     number, data = result
     room = L.IOCTL_IN.unpack(body).out_size
-    if _length(data) > room:
+    data = _bytes(data)
+    if len(data) > room:
         raise BadAnswer(f"{len(data)} bytes, the caller has room for {room}")
     return L.IOCTL_OUT.pack_fields(number, 0, 0, 0) + bytes(data)
 
@@ -369,7 +377,7 @@ def _lock_out(ops: Operations, result: Lock | None, body: memoryview) -> bytes:
 
 
 def _xattr(ops: Operations, result: Buffers, body: memoryview) -> bytes:
-    return _sized(bytes(result) if _length(result) else b"", body)
+    return _sized(bytes(_bytes(result)), body)
 
 
 def _xattr_names(ops: Operations, result: Iterable[bytes], body: memoryview) -> bytes:

@@ -70,8 +70,8 @@ class Notifier:
             self._retrieves[unique] = result
 
         def sent(done: Future[None]) -> None:
-            error = done.exception()
-            if error is not None and self._retrieves.pop(unique, None) is not None:
+            error = None if done.cancelled() else done.exception()
+            if error is not None and self._retrieves.pop(unique, None) is not None and not result.cancelled():
                 result.set_exception(error)
 
         self._send(NotifyCode.RETRIEVE, NotifyRetrieveOut(unique, ino, offset, size)).add_done_callback(sent)
@@ -93,7 +93,7 @@ class Notifier:
     def retrieved(self, unique: int, body: memoryview) -> None:
         """The session's: NOTIFY_REPLY came for the retrieve ``unique``."""
         result = self._retrieves.pop(unique, None)
-        if result is not None:
+        if result is not None and result.set_running_or_notify_cancel():
             size = NOTIFY_RETRIEVE_IN.unpack(body).size
             result.set_result(bytes(body[NOTIFY_RETRIEVE_IN.size :][:size]))
 
@@ -102,6 +102,8 @@ class Notifier:
         self.sink = None
         while self._retrieves:
             _, result = self._retrieves.popitem()
+            if result.cancelled():
+                continue
             result.set_exception(OSError(int(Errno.ENODEV), "the session has ended"))
 
     def _send(self, code: NotifyCode, struct: object = None, *names: bytes, data: bytes = b"") -> Future[None]:

@@ -6,6 +6,8 @@ refused with EIO where it has a unique, and the session lives on. Before INIT no
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import struct
 import threading
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..inspect.events import EventStream, Kind
-from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
+from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE, iter_direntplus
 from ..wire.errno import Errno, error_name
 from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, InitFlag, Opcode
 from ..wire.layout import Buffer, ProtocolError
@@ -69,6 +71,11 @@ class Session:
         self.dialect: Dialect = LATEST
         self.destroyed = False
         self.in_flight: dict[int, Request] = {}
+        for name in ("init", "destroy", "forget"):
+            if inspect.iscoroutinefunction(getattr(operations, name)):
+                raise TypeError(
+                    f"{type(operations).__name__}.{name} is async: nothing waits for it, so it must be plain"
+                )
         self.notify = Notifier()
         self.backing: Backing | None = None  # set by the transport that can
         self.initialized = threading.Event()
@@ -141,7 +148,7 @@ class Session:
             return self._failed(request, bound, error, stage)
         finally:
             if not is_async:
-                del self.in_flight[unique]
+                self.in_flight.pop(unique, None)
         size = len(payload)
         if not size:
             return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
@@ -228,6 +235,10 @@ class Session:
         self.initialized.set()
         return _error(unique, number)
 
+    def failure(self, message: Buffer) -> Answer:
+        """EIO for the request ``message``."""
+        return _error(_unpack_header(message)[2], Errno.EIO)
+
     def undelivered(self, message: Buffer, answer: Answer) -> None:
         """The kernel did not take this answer: its caller has left. What it granted is taken back: the reference of an
         entry by ``forget``, an open file by ``release``."""
@@ -235,6 +246,10 @@ class Session:
         if _unpack_out_header(answer[0])[1] or len(answer) < 2:
             return
         body = answer[1]
+        if opcode == Opcode.READDIRPLUS:
+            for name, _, entry in iter_direntplus(body):
+                if entry.nodeid and name not in (b".", b".."):
+                    self._forget(entry.nodeid, 1)
         if opcode in _GRANTS_ENTRY:
             entry = ENTRY_OUT.unpack(body)
             nodeid = entry.nodeid
@@ -244,7 +259,9 @@ class Session:
         release = _RELEASES.get(opcode)
         if release is not None:
             try:
-                getattr(self.operations, release)(nodeid, OPEN_OUT.unpack(body).fh, 0)
+                done = getattr(self.operations, release)(nodeid, OPEN_OUT.unpack(body).fh, 0)
+                if inspect.iscoroutine(done):
+                    asyncio.run(done)
             except Exception as error:
                 log.error("%s(node %d) raised", release, nodeid, exc_info=error)
 
@@ -309,10 +326,11 @@ class Later:
         except Exception as error:
             return session._failed(request, self._bound, error, stage)
         finally:
-            del session.in_flight[request.unique]
+            session.in_flight.pop(request.unique, None)
 
     def interrupted(self) -> Answer:
-        """The answer for a handler that was cancelled."""
+        """The answer for a handler that was cancelled, or never begun."""
+        self.session.in_flight.pop(self.request.unique, None)
         return _error(self.request.unique, Errno.EINTR)
 
 

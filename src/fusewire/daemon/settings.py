@@ -61,7 +61,7 @@ def negotiate(asked: InitIn, settings: Settings, implied: InitFlag) -> tuple[Gra
     flags = (want & offered) | (InitFlag.BIG_WRITES & ~settings.refused)
     if flags >> 32:
         flags |= InitFlag.INIT_EXT
-    max_write = max(PAGE_SIZE, settings.max_write)
+    max_write = min(max(PAGE_SIZE, settings.max_write), 0xFFFF * PAGE_SIZE)
     if not flags & InitFlag.MAX_PAGES:
         max_write = min(max_write, 32 * PAGE_SIZE)
     readahead = asked.max_readahead

@@ -29,7 +29,7 @@ def mount(path: str, options: MountOptions) -> int:
             text=True,
         )
         theirs.close()
-        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
         _, words = helper.communicate(timeout=30)
     if not fds:
         raise MountError(errno.EPERM, _explain(path, words))

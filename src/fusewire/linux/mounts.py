@@ -5,6 +5,7 @@ Errors say what happened, to what, and what to do; whatever fails leaves nothing
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import grp
@@ -14,6 +15,7 @@ import struct
 from pathlib import Path
 
 from . import fusermount
+from .fusectl import Control
 from .options import MountError, MountOptions
 
 MNT_FORCE, MNT_DETACH = 1, 2
@@ -134,6 +136,10 @@ def unmount_at_any_price(path: str) -> None:
     except MountError as error:
         if error.errno != errno.EBUSY:
             raise
+        number = mount_at(path)
+        if number is not None:
+            with contextlib.suppress(OSError):  # the file is the mounting user's
+                Control(number).abort()
         try:
             unmount(path, force=True)
         except MountError:

@@ -44,8 +44,6 @@ class DevFuse:
         self.events: EventStream | None = None
         os.set_blocking(fd, True)
         self._file = io.FileIO(fd, "r+", closefd=False)  # the cheapest way to read into a buffer
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
         self._dense = False
         self._back_off = 0
         self._looks = 0
@@ -76,7 +74,9 @@ class DevFuse:
 
     def _look(self) -> bool:
         """Look a little while whether a request is there, at times that nobody else wants the processor."""
-        ready, rest = self._poll.poll, os.sched_yield
+        poll = select.poll()  # one of our own: no other thread may be in it
+        poll.register(self.fd, select.POLLIN)
+        ready, rest = poll.poll, os.sched_yield
         end = perf_counter() + SPIN
         while not ready(0):
             if perf_counter() > end:
@@ -149,6 +149,6 @@ class DevFuse:
 
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel aborts the connection."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

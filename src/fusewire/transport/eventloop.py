@@ -24,10 +24,11 @@ class EventLoop:
         loop = self._running()
 
         def begin() -> None:
+            if later.request.interrupted:  # a task that is cancelled before its first step never answers
+                done(later.interrupted())
+                return
             task = loop.create_task(self._answer(later, done), context=contextvars.copy_context())
             later.request.on_interrupt = lambda: _cancel_soon(loop, task)
-            if later.request.interrupted:
-                task.cancel()
 
         loop.call_soon_threadsafe(begin)
 

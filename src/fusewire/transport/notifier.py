@@ -42,6 +42,8 @@ class NotifierThread:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             message, result = item
+            if not result.set_running_or_notify_cancel():
+                continue
             try:
                 self._write((message,))
             except OSError as error:

@@ -11,6 +11,7 @@ are never written by a reader: they have a thread of their own (see ``notifier``
 from __future__ import annotations
 
 import _thread
+import contextlib
 import ctypes
 import logging
 import signal
@@ -139,20 +140,23 @@ class Readers:
             if answer.__class__ is tuple:
                 try:
                     send(answer)
-                except OSError as error:
+                except Exception as error:
                     self._refused(message, answer, error)
             elif answer is not None:
                 self._later(bytes(message), answer)
             seat.busy = 0
         return True
 
-    def _refused(self, message: memoryview | bytes, answer: Answer, error: OSError) -> None:
-        """The kernel did not take an answer."""
-        meaning = after_write(error)
-        if meaning is Next.AGAIN:
-            self.session.undelivered(message, answer)
-        elif meaning is Next.FAIL:
+    def _refused(self, message: memoryview | bytes, answer: Answer, error: Exception) -> None:
+        """The kernel did not take an answer. Where the caller still waits for one, it gets EIO."""
+        meaning = after_write(error) if isinstance(error, OSError) else Next.FAIL
+        if meaning is Next.STOP:
+            return
+        self.session.undelivered(message, answer)
+        if meaning is Next.FAIL:
             log.error("the kernel refused an answer: %s", error)
+            with contextlib.suppress(OSError):
+                self.channel.send(self.session.failure(message))
 
     def _later(self, message: bytes, later: Later) -> None:
         """An async handler: the event loop runs it, and writes its answer."""
@@ -160,7 +164,7 @@ class Readers:
         def write(answer: Answer) -> None:
             try:
                 self.channel.send(answer)
-            except OSError as error:
+            except Exception as error:
                 self._refused(message, answer, error)
 
         self.loop.start(later, write)
@@ -183,7 +187,7 @@ class Readers:
             seat, busy, served = self._reader, self._reader.busy, self._served
             time.sleep(TAKE_OVER)
             if busy and seat.busy == busy:
-                self._replace(seat)
+                self._replace(seat, busy)
             quiet = quiet + 1 if self._served == served and not seat.busy else 0
             if quiet >= REST:
                 self._monitor_rests = True
@@ -199,10 +203,10 @@ class Readers:
         except RuntimeError:
             pass  # it was not asleep yet, and looks once more before it is
 
-    def _replace(self, seat: Seat) -> None:
-        """``seat``'s handler blocks: another reads on."""
+    def _replace(self, seat: Seat, busy: int) -> None:
+        """``seat``'s handler of request ``busy`` blocks: another reads on."""
         with self._lock:
-            if self._reader is not seat or self._over.is_set():
+            if self._reader is not seat or seat.busy != busy or self._over.is_set():
                 return
             if self._resting:
                 self._reader = self._resting.pop()

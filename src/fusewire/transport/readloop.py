@@ -32,4 +32,4 @@ def after_write(error: OSError) -> Next:
     """What to do after an answer was refused: ENOENT means that nobody waits for it any more."""
     if error.errno == errno.ENOENT:
         return Next.AGAIN
-    return _MEANING.get(error.errno or 0, Next.FAIL)
+    return Next.STOP if error.errno in (errno.ENODEV, errno.ECONNABORTED) else Next.FAIL

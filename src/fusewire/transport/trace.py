@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..daemon.session import Answer
 
 
+_UNANSWERED = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.INTERRUPT)
+
+
 class Traced:
     """A channel that shows what passes through the one beneath it. ``show`` gets one line a message.
 
@@ -48,7 +51,8 @@ class Traced:
             # GETXATTR and LISTXATTR with size 0 ask for a length: their answer has another shape.
             probe = header.opcode in (Opcode.GETXATTR, Opcode.LISTXATTR) and not any(message[40:44])
             with self._lock:
-                self._asked[without_resend(header.unique)] = header.opcode, probe, time.perf_counter()
+                if header.opcode not in _UNANSWERED:
+                    self._asked[without_resend(header.unique)] = header.opcode, probe, time.perf_counter()
             self._show(f"-> {render_request(message)} pid={header.pid}")
         return size
 
