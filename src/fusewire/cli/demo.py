@@ -69,8 +69,8 @@ def _unlink_on_linux(console: Console) -> None:
         try:
             with mount(filesystem, path, events=events) as mounted, _guard(mounted):
                 console.print(escape(_rm_traced(mounted, filesystem, events)))
-        except MountError as error:
-            console.print(f"Not shown here: {escape(str(error.strerror))}.")
+        except (MountError, RuntimeError) as error:
+            console.print(f"Not shown here: {escape(str(error))}.")
 
 
 def _guard(mounted: Mounted) -> Watchdog:

@@ -333,6 +333,11 @@ class Later:
         self.session.in_flight.pop(self.request.unique, None)
         return _error(self.request.unique, Errno.EINTR)
 
+    def failed(self) -> Answer:
+        """The answer for a handler that ended in no way that has an answer: SystemExit."""
+        self.session.in_flight.pop(self.request.unique, None)
+        return _error(self.request.unique, Errno.EIO)
+
 
 _GRANTS_ENTRY = frozenset(
     {Opcode.LOOKUP, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.CREATE, Opcode.TMPFILE}

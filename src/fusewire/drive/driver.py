@@ -72,6 +72,11 @@ class Driver(abc.ABC):
     def pass_time(self, seconds: float) -> None:
         """Let the outside work, at most so long."""
 
+    def forget(self, task: Task) -> None:
+        """It has exited."""
+        if task in self.tasks:
+            self.tasks.remove(task)
+
     def check(self, task: Task) -> Deadlocked | None:
         """``task`` has just gone to sleep: does that close a circle?"""
         sleep = task.sleep

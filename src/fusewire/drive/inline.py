@@ -43,6 +43,7 @@ class Inline(Driver):
         self._frames: dict[Task, list[Frame]] = {}
         self._runs: list[Frame] = []
         self._current: list[Task] = []
+        self._failure: BaseException | None = None  # what a worker ended with
         self._outside: dict[Task, tuple[int, ...]] = {}
         self.busy_outside: Callable[[], bool] = lambda: False
 
@@ -64,6 +65,7 @@ class Inline(Driver):
         self._ready.append(self._frames[task][-1])
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
+        task.worker = True
         frame = Frame(task, coroutine)
         self._frames[task] = [frame]
         self._ready.append(frame)
@@ -89,6 +91,7 @@ class Inline(Driver):
                 del self._frames[task]
         if not self._runs:
             self.quiesce()
+            self._raise_failure()
         if frame.error is not None:
             raise frame.error
         result: T = frame.result
@@ -156,7 +159,7 @@ class Inline(Driver):
                     self._current.append(task)
                     try:
                         value = trap.function(*trap.args)
-                    except Exception as raised:
+                    except BaseException as raised:
                         error = raised
                     finally:
                         self._current.pop()
@@ -164,9 +167,17 @@ class Inline(Driver):
             frame.result = stop.value
         except BaseException as raised:
             frame.error = raised
-            if frame not in self._runs:  # a worker: nobody would ever see it
-                raise
+            if frame not in self._runs:  # a worker: whoever made the outermost call is to see it
+                self._failure = self._failure or raised
         frame.done = True
+        if frame not in self._runs:
+            self._frames.pop(task, None)
+            self.forget(task)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _stuck(self, frame: Frame) -> None:
         """Nobody can go on: the innermost call waits for the outside, or in vain, or for what lies beneath it."""

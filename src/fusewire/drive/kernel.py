@@ -13,6 +13,7 @@ from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, Connection, Deadlock, Device, Policy, wait_graph
 from ..kernel.queue.policy import POLICIES
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
 from .driver import Driver
@@ -112,8 +113,10 @@ class Kernel:
         session.who = self._who
         mount.workers = [daemon._main]
         mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
+        daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
+        loop = EventLoop()
         for task in mount.workers:
-            self.driver.start(task, serve(task, fd, session))
+            self.driver.start(task, serve(task, fd, session, loop))
         with self.driver.locked():
             mount.sb.send_init()
         self._quiesce()
@@ -137,6 +140,7 @@ class Kernel:
         limit = (foreign.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
         mount.sb.largest = limit
         feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
+        mount.daemon._unclaimed.clear()
         mount.workers = [feeder, drainer]
         self.driver.start(feeder, foreign.feed(feeder, fd))
         self.driver.start(drainer, foreign.drain(drainer, fd))
@@ -169,6 +173,9 @@ class Kernel:
         self.mounts.remove(mount)
 
     def _attach(self, mount: Mount) -> None:
+        above = next((other for other in self.mounts if mount.path.startswith(other.path.rstrip(b"/") + b"/")), None)
+        if above is not None and above.path != mount.path:
+            raise ValueError(f"{mount.path!r} lies inside the mount at {above.path!r}: mount it somewhere beside it")
         covered = self._rootfs.mountpoint(mount.path)
         while covered.mounted is not None:
             covered = covered.mounted
@@ -196,8 +203,14 @@ class Kernel:
 
     def close(self) -> None:
         """Unmount everything."""
+        failed: Exception | None = None
         for mount in reversed(list(self.mounts)):
-            mount.unmount()
+            try:
+                mount.unmount()
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def __enter__(self) -> Kernel:
         return self

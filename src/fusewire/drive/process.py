@@ -140,18 +140,32 @@ class Process:
 
     def kill(self, number: int = _signal.SIGTERM) -> None:
         """Send the process a signal, as os.kill(process.pid, number) would. Unhandled, it ends it."""
-        with self.kernel.driver.locked():
-            for task in list(self.program.tasks):
-                task.kill(number)
-        if self._main.dying and self._main.sleep is None and not self._main.doing:
-            self.exit()
+        tasks = [task for task in self.program.tasks if not task.exited]
+        if number in self._main.handlers and number != _signal.SIGKILL:
+            busy = next((task for task in tasks if task.doing or task.worker), None)
+            if busy is None:
+                self._main.handlers[number](number)  # in user mode: at once
+            else:
+                with self.kernel.driver.locked():
+                    busy.kill(number)
+        else:
+            with self.kernel.driver.locked():
+                for task in tasks:
+                    task.kill(number)
+            if self._main.dying:
+                self.exit()
         self.kernel._quiesce()
 
     def exit(self) -> None:
-        """End it: every descriptor is closed."""
+        """End it: every descriptor is closed. Threads that are in a call, and a daemon's workers, end by themselves."""
+        driver = self.kernel.driver
         for task in list(self.program.tasks):
-            if task is self._main or not task.doing:
-                self.kernel.driver.run(task, sc.sys_exit(task))
+            if task.worker or task.doing:
+                with driver.locked():
+                    task.kill(_signal.SIGKILL)
+            elif not task.exited:
+                driver.run(task, sc.sys_exit(task))
+                driver.forget(task)
 
     @property
     def alive(self) -> bool:
@@ -210,7 +224,7 @@ class Process:
         """Signals are delivered; a fatal one ends the process. A deadlock that the call met is raised here."""
         if task.dying:
             self.exit_signal = task.dying
-            if self.kernel.driver.current is None:
+            if not task.worker:
                 self.exit()
             return
         task.deliver_signals()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Sleep, Task
-from .driver import Coro, Driver
+from .driver import Coro, Driver, log
 
 T = TypeVar("T")
 
@@ -53,7 +53,8 @@ class Threads(Driver):
             parker.release()
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
-        worker = threading.Thread(target=self.run, args=(task, coroutine), name=repr(task), daemon=True)
+        task.worker = True
+        worker = threading.Thread(target=self._work, args=(task, coroutine), name=repr(task), daemon=True)
         self._workers[task] = worker
         worker.start()
 
@@ -72,6 +73,15 @@ class Threads(Driver):
             if task.exited:
                 self._workers.pop(task, None)
         return [task for task in tasks if not task.exited]
+
+    def _work(self, task: Task, coroutine: Coro[None]) -> None:
+        try:
+            self.run(task, coroutine)
+        except BaseException:
+            log.exception("%r ended", task)
+        finally:
+            with self._lock:
+                self.forget(task)
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
         interrupted: KeyboardInterrupt | None = None
@@ -128,7 +138,7 @@ class Threads(Driver):
         self._lock.release()
         try:
             return call.function(*call.args), None
-        except Exception as error:
+        except BaseException as error:
             return None, error
         finally:
             self._lock.acquire()

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Recording:
 @contextlib.contextmanager
 def record(pids: Iterable[int], calls: Iterable[str]) -> Iterator[Recording]:
     """Record the system calls ``calls`` of ``pids`` and their children, their sleeps, and FUSE's requests."""
-    path = ROOT / "instances" / f"fusewire-{os.getpid()}"
+    path = ROOT / "instances" / f"fusewire-{os.getpid()}-{time.monotonic_ns()}"
     path.mkdir()
     try:
         (path / "trace_clock").write_text("mono")

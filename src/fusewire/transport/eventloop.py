@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..daemon.session import Answer, Later
+
+
+log = logging.getLogger("fusewire.transport")
 
 
 class EventLoop:
@@ -37,6 +41,9 @@ class EventLoop:
             answer = await later.run()
         except asyncio.CancelledError:
             answer = later.interrupted()
+        except BaseException as error:
+            log.error("an async handler ended with %r", error)
+            answer = later.failed()
         done(answer)
 
     def _running(self) -> asyncio.AbstractEventLoop:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import queue
 from typing import TYPE_CHECKING
 
 from ..daemon.session import Later
 from ..kernel.queue import Call
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
+from .eventloop import EventLoop
 from .readloop import Next, after_read, after_write
 
 if TYPE_CHECKING:
@@ -18,21 +19,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("fusewire.transport")
 
 
-async def serve(task: ProgramTask, fd: int, session: Session) -> None:
-    """A worker of a daemon: read a request, have the session answer it, write the answer; until the mount is gone."""
-    failed: Exception | None = None
+async def serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop) -> None:
+    """A worker of a daemon: read a request, have the session answer it, write the answer; until the mount is gone. Async
+    handlers run on ``loop``, which all workers of a mount share."""
+    failed: BaseException | None = None
     try:
-        await _serve(task, fd, session)
-    except Exception as error:
+        await _serve(task, fd, session, loop)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # a handler that exits, or is cancelled: its callers are to be freed all the same
         failed = error
     if len(task.program.tasks) == 1:
         await Call(session.destroy)
+        loop.close()
     await sys_exit(task)
     if failed is not None:
         raise failed
 
 
-async def _serve(task: ProgramTask, fd: int, session: Session) -> None:
+async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop) -> None:
     buffer = memoryview(bytearray(session.buffer_size))
     while not task.dying:
         try:
@@ -43,7 +48,7 @@ async def _serve(task: ProgramTask, fd: int, session: Session) -> None:
             if after_read(error) is Next.STOP:
                 return
             raise
-        answer = await Call(_answer, session, buffer[:size])
+        answer = await Call(_answer, session, buffer[:size], loop)
         if answer is not None:
             await _write(task, fd, session, buffer[:size], answer)
 
@@ -58,7 +63,11 @@ async def _write(task: ProgramTask, fd: int, session: Session, message: memoryvi
             log.error("the kernel refused an answer: %s", error)
 
 
-def _answer(session: Session, message: memoryview) -> Answer | None:
-    """In user mode. An async handler is run to its end by its worker: other workers serve meanwhile."""
+def _answer(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:
+    """In user mode. A worker waits for its async handler: other workers serve meanwhile."""
     answer = session.handle(message)
-    return asyncio.run(answer.run()) if isinstance(answer, Later) else answer
+    if not isinstance(answer, Later):
+        return answer
+    done: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    loop.start(answer, done.put)
+    return done.get()

@@ -35,6 +35,7 @@ class Connection:
         self.waitq = WaitQueue("fc->waitq")
         self.interrupts: dict[int, Request] = {}
         self.forgets: deque[tuple[int, int]] = deque()
+        self.forget_batch = 16
         self.bg_queue: deque[Request] = deque()
         self.max_background = 12
         self.congestion_threshold = 9
@@ -252,6 +253,15 @@ class Connection:
         """Whether there is something to read."""
         return bool(self.pending.requests or self.interrupts or self.forgets)
 
+    def forgets_first(self) -> bool:
+        """Forgets and requests take turns, so that neither starves: up to 16 reads of forgets, then 8 of requests."""
+        if not self.pending.requests:
+            return True
+        self.forget_batch -= 1
+        if self.forget_batch <= -8:
+            self.forget_batch = 16
+        return self.forget_batch >= 0
+
     @traced()
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
@@ -337,6 +347,14 @@ class Connection:
     def serving(self) -> list[Task]:
         """The tasks that read this connection and still live."""
         return [task for task in self.readers if not task.exited]
+
+    def reader_gone(self, task: Task) -> None:
+        """A task that read here ends: what it had read and not answered is orphaned, unless another answers it."""
+        self.readers.pop(task, None)
+        for device in self.devices:
+            for req in device.processing:
+                if req.reader is task and req.state is State.PROCESSING:
+                    req.move(State.ORPHANED)
 
     def answerers(self, req: Request) -> Iterable[Task]:
         """Who could end the wait for this answer: any reader while it is unread, then the one who read it."""

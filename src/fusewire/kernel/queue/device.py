@@ -57,7 +57,7 @@ class Device:
                 raise OSError(int(Errno.ENODEV), "unmounted, or the connection was aborted")
             if fc.interrupts:
                 return self._read_interrupt(task, buffer)
-            if fc.forgets:
+            if fc.forgets and fc.forgets_first():
                 return self._read_forgets(task, buffer)
             if fc.pending.requests:  # another reader may have taken it meanwhile
                 return await self._read_request(task, fc.pending.first(), buffer)
@@ -174,7 +174,7 @@ class Device:
         if header.error == -Errno.ENOSYS:
             self.connection.no_interrupt = True
             self.connection.interrupts.clear()
-        elif header.error == -Errno.EAGAIN:
+        elif header.error == -Errno.EAGAIN and req.interrupted:
             self.connection.queue_interrupt(req)
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ class Task:
         self.pending_signals: list[int] = []
         self.dying = 0  # the fatal signal it got
         self.exited = False
+        self.worker = False  # a driver runs it by itself, and it ends by itself
         self.doing = ""  # the system call it is in
         self.opaque = False  # what it waits for may happen outside of all that we see
         self.hosts: Task | None = None  # another task's call that runs on this one's thread, in user mode

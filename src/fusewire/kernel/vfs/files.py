@@ -27,7 +27,6 @@ class File:
         self.open_flags = open_flags
         self.pos = 0
         self.count = 1
-        self.listing: list[tuple[bytes, int, int]] | None = None
         inode.count += 1
 
     @property

@@ -127,6 +127,12 @@ class FuseDir(FuseBase):
             old.drop(task)
         return parent.add(name, inode, expires)
 
+    def _add_made(self, task: ProgramTask, parent: Dentry, name: bytes, entry: EntryOut) -> Dentry:
+        """The dentry of something that the daemon says it has made. Raises EIO when it answered a negative entry."""
+        if not entry.nodeid:
+            raise OSError(int(Errno.EIO), f"the daemon made {name!r} and answered node 0")
+        return self._add(task, parent, name, entry)
+
     # -- attributes -----------------------------------------------------------------------------------------------
 
     async def getattr(self, task: ProgramTask, inode: Inode, file: File | None = None) -> None:
@@ -168,7 +174,7 @@ class FuseDir(FuseBase):
         )
         self._changed(parent)
         try:
-            dentry = self._add(task, parent, name, entry)
+            dentry = self._add_made(task, parent, name, entry)
             if not stat.S_ISREG(_inode(dentry).attr.mode):
                 raise OSError(int(Errno.EIO), "CREATE answered something that is no regular file")
         except OSError:
@@ -194,7 +200,7 @@ class FuseDir(FuseBase):
             late=self.forget_late_entry,
         )
         self._changed(parent)
-        if not stat.S_ISDIR(_inode(self._add(task, parent, name, entry)).attr.mode):
+        if not stat.S_ISDIR(_inode(self._add_made(task, parent, name, entry)).attr.mode):
             raise OSError(int(Errno.EIO), "MKDIR answered something that is no directory")
 
     @traced("fuse_unlink")
@@ -229,10 +235,13 @@ class FuseDir(FuseBase):
                 size = await self.ask_for_data(task, Opcode.READDIR, file.inode.nodeid, out, READ_IN.pack(asked))
                 if not size:
                     return entries
+                before = offset
                 for name, dirent in iter_dirents(memoryview(out)[:size]):
                     offset = dirent.off
                     if name not in (b".", b".."):
                         entries.append((name, dirent.ino, dirent.type))
+                if offset == before:  # else we would ask the same for ever
+                    raise OSError(int(Errno.EIO), f"READDIR at offset {before} answered {size} bytes and led nowhere")
         except ProtocolError as error:
             raise OSError(int(Errno.EIO), str(error)) from None
         finally:

@@ -48,7 +48,11 @@ class FuseFile(FuseDir):
         if flags & os.O_TRUNC:
             inode.attr_expires = 0
             if not atomic:
-                await self.setattr(task, dentry, SetattrIn(FAttr.SIZE, size=0), file)
+                try:
+                    await self.setattr(task, dentry, SetattrIn(FAttr.SIZE, size=0), file)
+                except BaseException:
+                    await file.release(task)
+                    raise
         return file
 
     async def _ask_open(self, task: ProgramTask, inode: Inode, flags: int) -> OpenOut:

@@ -24,7 +24,7 @@ class Inode:
     """
 
     __slots__ = (
-        "attr", "attr_expires", "count", "generation", "nlookup", "nodeid", "sb", "semaphore", "unlinked",
+        "attr", "attr_expires", "count", "generation", "nlookup", "nodeid", "sb", "semaphore",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
@@ -35,16 +35,11 @@ class Inode:
         self.attr_expires = 0
         self.nlookup = 0
         self.count = 0
-        self.unlinked = False
         self.semaphore = Semaphore(f"inode semaphore for node {nodeid}", sb.connection)
 
     @property
     def is_dir(self) -> bool:
         return stat.S_ISDIR(self.attr.mode)
-
-    @property
-    def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.attr.mode)
 
     def put(self, task: ProgramTask) -> None:
         """Let go of one reference; at the last the inode is evicted."""

@@ -1,4 +1,4 @@
-"""From a path to a dentry: component by component, over mounts, ``..`` and symbolic links."""
+"""From a path to a dentry: component by component, over mounts and ``..``."""
 
 from __future__ import annotations
 

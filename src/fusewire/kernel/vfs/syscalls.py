@@ -85,6 +85,7 @@ async def sys_read(task: ProgramTask, fd: int, into: memoryview, offset: int | N
     opened = task.program.files.get(fd)
     if isinstance(opened, DeviceFile):
         return await opened.device.read(task, into)
+    _check_offset(offset)
     if not opened.readable:
         raise OSError(int(Errno.EBADF), f"descriptor {fd} is not open for reading")
     if opened.inode.is_dir:
@@ -106,6 +107,7 @@ async def sys_write(
     opened = task.program.files.get(fd)
     if isinstance(opened, DeviceFile):
         return await opened.device.write(task, buffers)
+    _check_offset(offset)
     if not opened.writable:
         raise OSError(int(Errno.EBADF), f"descriptor {fd} is not open for writing")
     data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
@@ -114,6 +116,11 @@ async def sys_write(
     if offset is not None:
         opened.pos = at
     return size
+
+
+def _check_offset(offset: int | None) -> None:
+    if offset is not None and not 0 <= offset < 1 << 63:
+        raise OSError(int(Errno.EINVAL), f"an offset of {offset} bytes")
 
 
 @traced()
@@ -245,7 +252,12 @@ async def sys_statfs(task: ProgramTask, path: bytes) -> Kstatfs:
 async def sys_exit(task: ProgramTask) -> None:
     """A thread of the program ends; with the last one every descriptor is closed and flushed."""
     program = task.program
+    if task.exited or task not in program.tasks:
+        return
     program.tasks.remove(task)
+    for opened in program.files.table.values():
+        if isinstance(opened, DeviceFile):
+            opened.device.connection.reader_gone(task)
     try:
         if not program.tasks:
             for fd in list(program.files.table):
