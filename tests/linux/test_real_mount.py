@@ -290,3 +290,80 @@ def test_a_mounted_descriptor_is_cloned(mountpoint: Path) -> None:
         finally:
             clone.close()
         assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+
+
+# -- awkward ends ----------------------------------------------------------------------------------------------------
+
+
+def test_a_symlinked_mountpoint_is_mounted_and_unmounted(mountpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(mountpoint)
+    with fusewire.mount(MemoryFS({"f": b"data"}), tmp_path / "link") as mounted, Watchdog(mounted.number, 60):
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_a_relative_mountpoint_is_unmounted_wherever_we_are_by_then(
+    mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mountpoint.parent)
+    with fusewire.mount(MemoryFS(), mountpoint.name) as mounted, Watchdog(mounted.number, 60):
+        monkeypatch.chdir("/")
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_a_signal_unmounts_after_privileges_were_dropped(mountpoint: Path) -> None:
+    program = """
+    import sys, fusewire
+    from fusewire.filesystems import MemoryFS
+    fusewire.run(MemoryFS(), sys.argv[1], fusewire.MountOptions(user="nobody", allow_other=True))
+    """
+    with real_mount(mountpoint, program) as mounted:
+        os.stat(mountpoint)
+        mounted.daemon.terminate()
+        assert mounted.daemon.wait(timeout=20) == 0
+        assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_a_given_device_is_served_and_let_go(mountpoint: Path) -> None:
+    fd = mounts.mount(str(mountpoint))
+    number = connection_number(str(mountpoint))
+    with Watchdog(number, 60):
+        mounted = fusewire.Mounted(MemoryFS({"f": b"data"}), f"/dev/fd/{fd}")
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+        mounted.unmount()
+        assert mounted.wait(timeout=20)
+    mounts.unmount_at_any_price(str(mountpoint))
+
+
+def test_a_forked_child_leaves_the_parents_mount_alone(mountpoint: Path) -> None:
+    with fusewire.mount(MemoryFS({"f": b"data"}), mountpoint) as mounted, Watchdog(mounted.number, 60):
+        child = os.fork()
+        if not child:
+            mounted.unmount()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+
+
+def test_where_mount_is_not_permitted_the_helper_mounts_and_the_filesystem_is_not_destroyed_before(
+    mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    class Told(MemoryFS):
+        def init(self, granted: fusewire.daemon.Granted) -> None:  # type: ignore[name-defined]
+            calls.append("init")
+            super().init(granted)
+
+        def destroy(self) -> None:
+            calls.append("destroy")
+            super().destroy()
+
+    def refused(*args: object) -> None:
+        raise MountError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(mounts, "attach", refused)
+    monkeypatch.setattr(mounts, "may_use_helper", lambda error: True)
+    with fusewire.mount(Told({"f": b"data"}), mountpoint) as mounted, Watchdog(mounted.number, 60):
+        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+    assert calls == ["init", "destroy"]

@@ -273,3 +273,70 @@ def test_what_a_dropped_answer_granted_is_taken_back() -> None:
     session.undelivered(create, session.handle(create))  # type: ignore[arg-type]
     assert (forgotten[1:], released) == ([(3, 1)], [3])
     assert isinstance(Counting({"x": b""}).lookup(1, b"x"), Entry)
+
+
+def test_an_async_handler_that_is_interrupted_before_it_began_is_answered() -> None:
+    from fusewire.transport.eventloop import EventLoop
+    from fusewire.wire import codec
+    from fusewire.wire.flags import Opcode
+    from fusewire.wire.layouts import InitIn
+
+    class Later(MemoryFS):
+        async def statfs(self, ino: int) -> fusewire.StatFS:  # type: ignore[override]
+            return super().statfs(ino)
+
+    session = fusewire.Session(Later())
+    session.handle(codec.encode_request(Opcode.INIT, codec.Message((InitIn(7, 45),)), unique=2))
+    later = session.handle(codec.encode_request(Opcode.STATFS, unique=4, nodeid=1))
+    session.in_flight[4].interrupt()
+    loop, answers = EventLoop(), []
+    answered = threading.Event()
+    loop.start(later, lambda answer: (answers.append(answer), answered.set()))  # type: ignore[arg-type, func-returns-value]
+    assert answered.wait(20)
+    loop.close()
+    assert codec.decode_out_header(answers[0][0]).error == -4
+    assert not session.in_flight
+
+
+def test_an_async_forget_is_refused_at_once() -> None:
+    class Wrong(MemoryFS):
+        async def forget(self, ino: int, nlookup: int) -> None:  # type: ignore[override]
+            return
+
+    with pytest.raises(TypeError, match="forget is async"):
+        fusewire.Session(Wrong())
+
+
+def test_a_view_of_numbers_is_read_as_its_bytes_and_one_with_gaps_is_eio(mountpoint: Path) -> None:
+    from array import array
+
+    class Views(MemoryFS):
+        def read(self, ino: int, fh: int, offset: int, size: int) -> object:  # type: ignore[override]
+            return memoryview(array("I", [1, 2])) if ino == 2 else memoryview(b"abcdef")[::2]
+
+    filesystem = Views({"numbers": bytes(8), "gaps": bytes(3)})
+    with fusewire.mount(filesystem, mountpoint) as mounted, Watchdog(mounted.number, 60) as watchdog:
+        read = subprocess.run(["cat", mountpoint / "numbers"], capture_output=True, timeout=20)
+        assert read.stdout == b"\1\0\0\0\2\0\0\0"
+        assert b"Input/output" in subprocess.run(["cat", mountpoint / "gaps"], capture_output=True, timeout=20).stderr
+        assert subprocess.run(["ls", mountpoint], capture_output=True, timeout=20).returncode == 0
+    assert not watchdog.barked
+
+
+def test_a_notification_that_was_given_up_stops_no_later_one() -> None:
+    from fusewire.transport.notifier import NotifierThread
+
+    began, let_go = threading.Event(), threading.Event()
+
+    def write(message: tuple[bytes]) -> None:
+        began.set()
+        let_go.wait(20)
+
+    notifier = NotifierThread(write)
+    first, second, third = notifier.send(b"1"), notifier.send(b"2"), notifier.send(b"3")
+    assert began.wait(20)
+    second.cancel()
+    let_go.set()
+    assert third.result(timeout=20) is None
+    assert first.done()
+    notifier.close()
