@@ -34,7 +34,9 @@ from ..wire.layouts import (
 )
 from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
-from .dispatch import BadAnswer, Bound, bind, bind_flock, implied_flags, is_flock, with_setxattr_ext
+from .decode import is_flock
+from .dispatch import Bound, bind, bind_flock, implied_flags, with_setxattr_ext
+from .encode import BadAnswer
 from .errors import errno_of
 from .notify import Notifier
 from .operations import Operations
