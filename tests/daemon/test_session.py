@@ -428,3 +428,17 @@ def test_a_retrieve_that_is_never_answered_ends_with_the_session() -> None:
     result = session.notify.retrieve(2, 0, 100)
     session.notify.close()
     assert isinstance(result.exception(timeout=1), OSError)
+
+
+def test_after_a_handler_inside_another_the_outer_one_still_has_its_own_request() -> None:
+    seen: list[int] = []
+
+    class Nested(Operations):
+        def unlink(self, parent: int, name: bytes) -> None:
+            ask(self.session, Opcode.STATFS)
+            seen.append(fusewire.current_request().opcode)
+
+    ask(started(Nested()), Opcode.UNLINK, NAME)
+    assert seen == [Opcode.UNLINK]
+    with pytest.raises(RuntimeError, match="no request is being handled"):
+        fusewire.current_request()

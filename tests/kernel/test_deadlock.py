@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import threading
 from collections.abc import Callable
 
 import pytest
+from conftest import wait_until
 
-from fusewire import Deadlock, Kernel, Process
+from fusewire import Deadlock, Entry, Kernel, Process
 from fusewire.drive import Buried
 from fusewire.filesystems import MemoryFS
 
@@ -154,31 +156,50 @@ def test_a_handler_that_only_looks_needs_a_second_worker() -> None:
                 rm.unlink("/file")
 
 
+class Crossed(MemoryFS):
+    """MKDIR's handler closes a file and asks for STATFS; RELEASE's, which comes first, unlinks something beside the new
+    directory: it waits for the semaphore that the caller of MKDIR holds until the first handler goes on."""
+
+    armed = False
+    user: Process
+    other: Process
+    fd = 0
+
+    def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
+        if self.armed:
+            self.user.close(self.fd)
+            self.user.statvfs("/")
+        return super().mkdir(parent, name, mode)
+
+    def release(self, ino: int, fh: int, flags: int) -> None:
+        if self.armed:
+            self.armed = False
+            self.other.unlink("/x")
+
+
+def crossed(kernel: Kernel) -> Process:
+    filesystem = Crossed({"x": b"", "y": b""})
+    kernel.mount(filesystem, "/", workers=3)
+    filesystem.user, filesystem.other = kernel.process("user"), kernel.process("other")
+    filesystem.fd = filesystem.user.open("/y", os.O_RDONLY)
+    filesystem.other.stat("/x")
+    filesystem.armed = True
+    return kernel.process("first")
+
+
 def test_a_call_beneath_anothers_frames_is_reported_as_buried_and_not_as_a_deadlock() -> None:
-    class Crossed(MemoryFS):
-        """UNLINK of a makes a third program unlink b, whose handler waits for something that the first handler does."""
-
-        process: Process | None = None
-        other: Process | None = None
-
-        def lookup(self, parent: int, name: bytes) -> object:  # type: ignore[override]
-            if name == b"outer" and self.process is not None:
-                self.process.statvfs("/")
-            return super().lookup(parent, name)
-
-        def statfs(self, ino: int) -> object:  # type: ignore[override]
-            assert self.other is not None
-            self.other.stat("/outer")
-            return super().statfs(ino)
-
     with Kernel() as kernel:
-        filesystem = Crossed({"outer": b""})
-        mount = kernel.mount(filesystem, "/", workers=2)
-        filesystem.process = mount.daemon
-        filesystem.other = kernel.process("other")
-        first = kernel.process("first")
-        with pytest.raises((Buried, OSError)):
-            first.stat("/outer")
+        first = crossed(kernel)
+        with pytest.raises(Buried, match=r"lies beneath the call of other:\d+, which waits for it: use Kernel"):
+            first.mkdir("/d")
+        assert first.listdir("/") == ["x", "y", "d"]  # and all goes on
+
+
+def test_on_threads_the_same_calls_go_through() -> None:
+    with Kernel("threads") as kernel:
+        first = crossed(kernel)
+        first.mkdir("/d")
+        wait_until(lambda: sorted(first.listdir("/")) == ["d", "y"])
 
 
 def test_no_such_policy_or_driver() -> None:

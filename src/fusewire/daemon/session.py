@@ -135,11 +135,11 @@ class Session:
             method, decode, encode, is_async, _ = bound
         self.in_flight[unique] = request
         stage = DECODING
+        token = _current.set(request)  # undone below: a handler may be answered inside another's call
         try:
             args = decode(nodeid, body)
             if is_async:
                 return Later(self, request, bound, args, body)
-            _current.set(request)
             if self.events is not None:
                 self._perform(bound)
             stage = HANDLING
@@ -149,6 +149,7 @@ class Session:
         except Exception as error:
             return self._failed(request, bound, error, stage)
         finally:
+            _current.reset(token)
             if not is_async:
                 self.in_flight.pop(unique, None)
         size = len(payload)

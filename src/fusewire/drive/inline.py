@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..kernel.queue import Call, Mode, Sleep, Task, wait_graph
+from ..kernel.queue import Call, Deadlock, Mode, Sleep, Task, wait_graph
 from .driver import Buried, Coro, Driver
 
 T = TypeVar("T")
@@ -185,13 +185,20 @@ class Inline(Driver):
             return
         buried = [beneath for beneath in self._runs[:-1] if beneath.done]
         if buried:
-            raise Buried(
+            why = (
                 f"{buried[0].task!r} could go on, but lies beneath the call of {frame.task!r}, which waits for it:"
                 " use Kernel(driver='threads')"
             )
+            self._failure = self._failure or Buried(why)
+            self._end_wait(frame, Deadlock(why))
+            return
         found = self.check(frame.task)
         if found is None:
             raise AssertionError(f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}")
+        self._end_wait(frame, self.exception(found))
+
+    def _end_wait(self, frame: Frame, error: Deadlock) -> None:
+        """The wait that the frame is in ends with an error, so that it gives back all it holds."""
         frame.task.sleep = None
-        frame.throw = self.exception(found)
+        frame.throw = error
         self._ready.append(frame)
