@@ -73,14 +73,14 @@ class Mounted:
 
     def _mount(self, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
-        mounts.check_mountpoint(self.path)
+        mode = mounts.check_mountpoint(self.path)
         channel = DevFuse(mounts.open_device())
         waits = channel.sync_init()
         if waits:
             self._mounting = True  # the descriptor is ours to close, whatever becomes of the reader
             self._start(channel)
         try:
-            mounts.attach(channel.fd, self.path, options)
+            mounts.attach(channel.fd, self.path, mode, options)
         except MountError as error:
             if waits:
                 self._abandon(channel)

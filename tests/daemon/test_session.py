@@ -250,6 +250,18 @@ def test_any_message_at_all_leaves_the_session_alive(raw: bytes, opcode: Opcode,
     assert not session.in_flight
 
 
+def test_a_malformed_request_to_an_async_handler_is_refused_and_forgotten() -> None:
+    class Later(Operations):
+        async def read(self, ino: int, fh: int, offset: int, size: int) -> bytes:  # type: ignore[override]
+            return b""
+
+    session = started(Later())
+    answer = session.handle(L.IN_HEADER.pack(L.InHeader(44, Opcode.READ, 6, 1)) + bytes(4))
+    assert isinstance(answer, tuple)
+    assert codec.decode_out_header(answer[0]).error == -errno.EIO
+    assert not session.in_flight
+
+
 def test_setattr_says_which_fields_change_and_which_times_are_now() -> None:
     seen: list[tuple[fusewire.Changes, int | None]] = []
 

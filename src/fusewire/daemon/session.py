@@ -133,11 +133,11 @@ class Session:
         if opcode in self._flock and len(body) >= 48 and is_flock(body):
             bound = self._flock[opcode]
             method, decode, encode, is_async, _ = bound
-        self.in_flight[unique] = request
         stage = DECODING
         token = _current.set(request)  # undone below: a handler may be answered inside another's call
         try:
             args = decode(nodeid, body)
+            self.in_flight[unique] = request
             if is_async:
                 return Later(self, request, bound, args, body)
             if self.events is not None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from ..inspect.graph import Deadlocked
-from ..kernel.queue import Deadlock, Task, can_go_on, wait_graph
+from ..kernel.queue import Task, can_go_on, wait_graph
 
 T = TypeVar("T")
 Coro = Coroutine[Any, Any, T]
@@ -91,6 +91,3 @@ class Driver(abc.ABC):
         for listener in self.listeners:
             listener(found)
         return found
-
-    def exception(self, found: Deadlocked) -> Deadlock:
-        return Deadlock(found.words())

@@ -145,13 +145,8 @@ class Inline(Driver):
         error, frame.throw = frame.throw, None
         try:
             while True:
-                if error is None:
-                    trap = coroutine.send(value)
-                else:
-                    thrown = error
-                    error = None
-                    trap = coroutine.throw(thrown)
-                value = None
+                trap = coroutine.send(value) if error is None else coroutine.throw(error)
+                value = error = None
                 if type(trap) is Sleep:
                     if task.sleep is trap:
                         return
@@ -195,7 +190,7 @@ class Inline(Driver):
         found = self.check(frame.task)
         if found is None:
             raise AssertionError(f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}")
-        self._end_wait(frame, self.exception(found))
+        self._end_wait(frame, Deadlock(found.words()))
 
     def _end_wait(self, frame: Frame, error: Deadlock) -> None:
         """The wait that the frame is in ends with an error, so that it gives back all it holds."""

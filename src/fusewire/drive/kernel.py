@@ -48,17 +48,13 @@ class Mount:
 
     def unmount(self) -> None:
         """Take it out of the tree and end its daemon. Raises TimeoutError when a handler does not come back."""
-        covered = self.sb.mountpoint_dentry
-        if covered is not None and covered.mounted is self.sb.root:
-            covered.mounted = None
+        self.kernel._detach(self)
         self.abort()
         if self.foreign is not None:
             self.foreign.request_stop()
         left = self.kernel.driver.settle(self.workers, timeout=10)
         if self.foreign is not None:
             self.foreign.stop()
-        if self in self.kernel.mounts:
-            self.kernel.mounts.remove(self)
         if left:
             raise TimeoutError(f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}")
 
@@ -168,9 +164,12 @@ class Kernel:
         return mount, fd
 
     def _detach(self, mount: Mount) -> None:
-        if mount.sb.mountpoint_dentry is not None:
-            mount.sb.mountpoint_dentry.mounted = None
-        self.mounts.remove(mount)
+        """Take it out of the tree, if it is still in it."""
+        covered = mount.sb.mountpoint_dentry
+        if covered is not None and covered.mounted is mount.sb.root:
+            covered.mounted = None
+        if mount in self.mounts:
+            self.mounts.remove(mount)
 
     def _attach(self, mount: Mount) -> None:
         above = next((other for other in self.mounts if mount.path.startswith(other.path.rstrip(b"/") + b"/")), None)

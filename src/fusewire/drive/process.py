@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..kernel.queue import Deadlock
 from ..kernel.vfs import Cred, Program, ProgramTask
 from ..kernel.vfs import syscalls as sc
 from ..wire.layouts import Attr
@@ -33,7 +32,6 @@ class Process:
         self._main = self._new_task(self.program.tgid)
         self._threads = threading.local()
         self._unclaimed = [self._main]  # the first thread that calls gets it
-        self.exit_signal = 0
 
     def __repr__(self) -> str:
         return f"<Process {self.comm}:{self.pid}>"
@@ -135,16 +133,15 @@ class Process:
 
     def signal(self, number: int, handler: Callable[[int], None]) -> None:
         """Handle a signal: it interrupts calls, and the process lives on."""
-        for task in self.program.tasks:
-            task.handlers[number] = handler
+        self.program.handlers[number] = handler
 
     def kill(self, number: int = _signal.SIGTERM) -> None:
         """Send the process a signal, as os.kill(process.pid, number) would. Unhandled, it ends it."""
         tasks = [task for task in self.program.tasks if not task.exited]
-        if number in self._main.handlers and number != _signal.SIGKILL:
+        if number in self.program.handlers and number != _signal.SIGKILL:
             busy = next((task for task in tasks if task.doing or task.worker), None)
             if busy is None:
-                self._main.handlers[number](number)  # in user mode: at once
+                self.program.handlers[number](number)  # in user mode: at once
             else:
                 with self.kernel.driver.locked():
                     busy.kill(number)
@@ -188,15 +185,10 @@ class Process:
         task: ProgramTask | None = getattr(self._threads, "task", None)
         if task is None:
             with self.kernel.driver.locked():
-                task = self._unclaimed.pop() if self._unclaimed else self._new_thread()
+                task = self._unclaimed.pop() if self._unclaimed else self._new_task(self.kernel._next_pid())
             self._threads.task = task
         elif task.doing:  # inline: a call of ours lies beneath this one
-            task = self._new_thread()
-        return task
-
-    def _new_thread(self) -> ProgramTask:
-        task = self._new_task(self.kernel._next_pid())
-        task.handlers = self._main.handlers
+            task = self._new_task(self.kernel._next_pid())
         return task
 
     def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
@@ -223,7 +215,6 @@ class Process:
     def _back_in_user_mode(self, task: ProgramTask) -> None:
         """Signals are delivered; a fatal one ends the process. A deadlock that the call met is raised here."""
         if task.dying:
-            self.exit_signal = task.dying
             if not task.worker:
                 self.exit()
             return
@@ -250,6 +241,3 @@ def _stat_result(attr: Attr, device: int) -> os.stat_result:
 
 def _signed(seconds: int) -> int:
     return seconds - (1 << 64) if seconds >> 63 else seconds
-
-
-__all__ = ["Deadlock", "Process"]

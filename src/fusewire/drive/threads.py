@@ -90,13 +90,8 @@ class Threads(Driver):
         self._lock.acquire()
         try:
             while True:
-                if error is None:
-                    trap = coroutine.send(value)
-                else:
-                    thrown = error
-                    error = None
-                    trap = coroutine.throw(thrown)
-                value = None
+                trap = coroutine.send(value) if error is None else coroutine.throw(error)
+                value = error = None
                 if type(trap) is Sleep:
                     try:
                         error = self._sleep(task, trap)
@@ -118,7 +113,7 @@ class Threads(Driver):
         found = self.check(task)
         if found is not None and self.policy != "report":
             task.sleep = None
-            return self.exception(found)
+            return Deadlock(found.words())
         while task.sleep is sleep:
             parker = _thread.allocate_lock()
             parker.acquire()

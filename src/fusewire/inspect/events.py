@@ -45,33 +45,18 @@ class Event(NamedTuple):
 class EventStream:
     """An append-only record of events; may be written by several threads.
 
-    ``limit`` keeps the newest so many. A listener is called with each event by the task that emits it.
+    ``limit`` keeps the newest so many.
     """
 
     def __init__(self, limit: int | None = None, clock: Callable[[], int] = time.monotonic_ns):
         self._events: deque[Event] = deque(maxlen=limit)
-        self._listeners: list[Callable[[Event], None]] = []
         self._lock = threading.Lock()
         self.clock = clock
 
     def emit(self, pid: int, comm: str, kind: Kind, text: str, unique: int = 0) -> None:
         """Record that the task ``pid`` did ``text`` now."""
         with self._lock:  # the clock is read inside it, so that the order is the times' order
-            self._record(Event(self.clock(), pid, comm, kind, text, unique))
-
-    def add(self, event: Event) -> None:
-        """Record an event that something else saw and dated: Linux's tracepoints."""
-        with self._lock:
-            self._record(event)
-
-    def _record(self, event: Event) -> None:
-        self._events.append(event)
-        for listener in self._listeners:
-            listener(event)
-
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Call ``listener`` with every event from now on."""
-        self._listeners.append(listener)
+            self._events.append(Event(self.clock(), pid, comm, kind, text, unique))
 
     def clear(self) -> None:
         """Forget what is recorded so far."""

@@ -67,12 +67,12 @@ class WaitGraph:
                 live.add(wait.task)
             for ender in wait.enders:
                 waited_by.setdefault(ender, []).append(wait.task)
-        todo = list(live)
-        while todo:
-            for task in waited_by.get(todo.pop(), ()):
+        frontier = list(live)
+        while frontier:
+            for task in waited_by.get(frontier.pop(), ()):
                 if task not in live:
                     live.add(task)
-                    todo.append(task)
+                    frontier.append(task)
         return live
 
     def deadlocks(self) -> list[Deadlocked]:

@@ -72,10 +72,10 @@ def mount(path: str, options: MountOptions = MountOptions()) -> int:
 
     Raises :class:`MountError`; then nothing is left behind.
     """
-    check_mountpoint(path)
+    mode = check_mountpoint(path)
     fd = open_device()
     try:
-        attach(fd, path, options)
+        attach(fd, path, mode, options)
     except MountError as error:
         os.close(fd)
         if may_use_helper(error):
@@ -84,9 +84,9 @@ def mount(path: str, options: MountOptions = MountOptions()) -> int:
     return fd
 
 
-def attach(fd: int, path: str, options: MountOptions = MountOptions()) -> None:
-    """mount(2) with a descriptor of /dev/fuse. Raises :class:`MountError`; the descriptor stays open."""
-    mode = check_mountpoint(path)
+def attach(fd: int, path: str, mode: int, options: MountOptions = MountOptions()) -> None:
+    """mount(2) with a descriptor of /dev/fuse, on a mountpoint whose mode :func:`check_mountpoint` gave. Raises
+    :class:`MountError`; the descriptor stays open."""
     kind = f"fuse.{options.subtype}" if options.subtype else "fuse"
     try:
         _mount(options.fsname, path, kind, options.mount_flags, options.data(fd, stat.S_IFMT(mode)))

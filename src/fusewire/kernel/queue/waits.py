@@ -39,9 +39,9 @@ def wait_graph(tasks: Iterable[Task]) -> WaitGraph:
 def can_go_on(task: Task) -> bool:
     """Whether ``task`` runs, or a chain of enders leads from it to one that does. Cheaper than the whole graph."""
     seen = {task}
-    todo = [task]
-    while todo:
-        one = todo.pop()
+    frontier = [task]
+    while frontier:
+        one = frontier.pop()
         if one.exited:
             continue
         if one.opaque:
@@ -58,5 +58,5 @@ def can_go_on(task: Task) -> bool:
         for ender in enders:
             if ender not in seen:
                 seen.add(ender)
-                todo.append(ender)
+                frontier.append(ender)
     return False

@@ -48,7 +48,6 @@ class FuseBase(Super):
         self.largest = (
             1 << 20
         )  # the most that one READ or WRITE may carry, whatever INIT agrees on: the transport's limit
-        self.mountpoint_dentry: Dentry | None = None
         self.root = Dentry(b"", None, self._root_inode())
         self._slab: dict[int, list[bytearray]] = {}
 

@@ -77,10 +77,7 @@ def crossed(dentry: Dentry) -> Dentry:
 def _up(task: ProgramTask, dentry: Dentry) -> Dentry:
     if dentry is crossed(task.program.root):
         return dentry
-    inode = dentry.inode
-    if dentry.parent is None and inode is not None:
-        covered = getattr(inode.sb, "mountpoint_dentry", None)
-        if covered is None:
-            return dentry
-        return _up(task, covered)
-    return crossed(dentry.parent) if dentry.parent is not None else dentry
+    if dentry.parent is not None:
+        return crossed(dentry.parent)
+    covered = None if dentry.inode is None else dentry.inode.sb.mountpoint_dentry
+    return dentry if covered is None else _up(task, covered)

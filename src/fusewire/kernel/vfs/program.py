@@ -31,6 +31,7 @@ class Program:
         self.root = root
         self.cwd = root
         self.files = FilesStruct()
+        self.handlers: dict[int, Callable[[int], None]] = {}
         self.tasks: list[ProgramTask] = []
 
 
@@ -40,6 +41,7 @@ class ProgramTask(Task):
     def __init__(self, pid: int, program: Program, on_wake: Callable[[Task], None]) -> None:
         super().__init__(pid, program.comm, on_wake)
         self.program = program
+        self.handlers = program.handlers
         program.tasks.append(self)
 
     @property

@@ -17,6 +17,7 @@ class Super:
 
     connection: Connection | None = None
     device_number = 0
+    mountpoint_dentry: Dentry | None = None  # what this filesystem covers
 
     def evict(self, task: ProgramTask, inode: Inode) -> None:
         """Nobody holds the inode any more."""
