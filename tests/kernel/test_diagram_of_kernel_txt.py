@@ -146,7 +146,7 @@ def _swapped(owner: type, name: str, one: int, two: int) -> Any:
     [
         (owner, name, one, two)
         for owner, name, words in [
-            (Connection, "request_send", ("_queue_pending", "wake_up", "request_wait_answer")),
+            (Connection, "request_send", ("queue_pending", "wake_up", "request_wait_answer")),
             (Device, "_read_request", ("pending.remove", "copy_pages", "processing.add")),
             (Device, "write", ("look up", "processing.remove", "_take_answer")),
         ]

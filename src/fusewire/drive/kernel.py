@@ -10,7 +10,7 @@ from typing import Any
 from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
-from ..kernel.queue import DETACH, Connection, Deadlock, Device, Policy, wait_graph
+from ..kernel.queue import DETACH, Connection, Control, Deadlock, Device, Policy, wait_graph
 from ..kernel.queue.policy import POLICIES
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
@@ -39,11 +39,14 @@ class Mount:
     def connection(self) -> Connection:
         return self.sb.connection
 
+    @property
+    def control(self) -> Control:
+        """What fusectl shows of a mount (waiting, abort, limits), and the list of its requests."""
+        return Control(self.connection, self.kernel._init_task, self.kernel.driver.locked)
+
     def abort(self) -> None:
         """As writing to fusectl's ``abort``: whatever waits for this mount is freed."""
-        driver = self.kernel.driver
-        with driver.locked():
-            self.connection.abort(self.kernel._init_task)
+        self.control.abort()
         self.kernel._quiesce()
 
     def unmount(self) -> None:
@@ -64,7 +67,9 @@ class Kernel:
 
     ``policy``: what a signal does to a waiting caller, ``"detach"`` or ``"linux"``. ``on_deadlock``: ``"report"``,
     ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events.
-    ``pool``: how many requests a mount may have in use at once. A context manager: at its end everything is unmounted.
+    ``pool``: how many requests a mount may have in use at once, ``reserve`` how many more of those that close files.
+    ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
+    manager: at its end everything is unmounted.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class Kernel:
         on_deadlock: str | None = None,
         trace: bool = False,
         pool: int = 16_384,
+        reserve: int = 64,
+        request_timeout: float = 0,
     ) -> None:
         if driver not in ("inline", "threads"):
             raise ValueError(f"the drivers are inline and threads, not {driver!r}")
@@ -83,6 +90,8 @@ class Kernel:
         self.policy = POLICIES[policy] if isinstance(policy, str) else policy
         self.events = EventStream(clock=self.driver.now) if trace else None
         self.pool = pool
+        self.reserve = reserve
+        self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
         self._pid = 0
         self._connections = 0
@@ -155,7 +164,11 @@ class Kernel:
         if not name.startswith(b"/"):
             raise ValueError(f"a mountpoint is an absolute path, not {path!r}")
         self._connections += 1
-        connection = Connection(self._connections, self.policy, self.pool)
+        driver = self.driver
+        connection = Connection(
+            self._connections, self.policy, self.pool, self.reserve, clock=driver.now, call_at=driver.call_at
+        )
+        connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
         daemon = self.process(comm)
         fd = daemon.program.files.install(DeviceFile(Device(connection)))
@@ -232,7 +245,7 @@ class Kernel:
         return any(
             mount.foreign is not None
             and mount.connection.connected
-            and (mount.connection.in_use or mount.connection.forgets)
+            and (mount.connection.unused_list.in_use or mount.connection.forgets)
             for mount in self.mounts
         )
 

@@ -4,6 +4,7 @@ It knows nothing of paths or files, and is small enough to explore every interle
 """
 
 from .connection import Connection
+from .control import Control, RequestInfo
 from .device import Device
 from .policy import DETACH, LINUX, Policy
 from .request import Args, Request, State
@@ -17,6 +18,7 @@ __all__ = [
     "Args",
     "Call",
     "Connection",
+    "Control",
     "Deadlock",
     "Device",
     "Interrupted",
@@ -24,6 +26,7 @@ __all__ = [
     "Point",
     "Policy",
     "Request",
+    "RequestInfo",
     "Semaphore",
     "Sleep",
     "State",
