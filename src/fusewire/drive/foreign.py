@@ -111,6 +111,7 @@ class ForeignDaemon:
     def attach(self, device: Device) -> None:
         """The device that the messages come from and go to."""
         self.device = device
+        device.deaf = True
         device.unread = lambda req: req is self.last and self.link.unread
         device.take_back = self._take_back
 

@@ -10,8 +10,7 @@ from typing import Any
 from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
-from ..kernel.queue import DETACH, Connection, Control, Deadlock, Device, Policy, wait_graph
-from ..kernel.queue.policy import POLICIES
+from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
@@ -21,6 +20,13 @@ from .foreign import ForeignDaemon
 from .inline import Inline
 from .process import Path, Process
 from .threads import Threads
+
+
+def _driver(name: str, on_deadlock: str | None) -> Driver:
+    if name not in ("inline", "threads"):
+        raise ValueError(f"the drivers are inline and threads, not {name!r}")
+    kind: Callable[..., Driver] = Inline if name == "inline" else Threads
+    return kind() if on_deadlock is None else kind(on_deadlock)
 
 
 class Mount:
@@ -63,7 +69,7 @@ class Mount:
 
 
 class Kernel:
-    """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread) or ``"threads"``.
+    """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread), ``"threads"``, or one's own.
 
     ``policy``: what a signal does to a waiting caller, ``"detach"`` or ``"linux"``. ``on_deadlock``: ``"report"``,
     ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events.
@@ -74,7 +80,7 @@ class Kernel:
 
     def __init__(
         self,
-        driver: str = "inline",
+        driver: str | Driver = "inline",
         *,
         policy: str | Policy = DETACH,
         on_deadlock: str | None = None,
@@ -83,10 +89,7 @@ class Kernel:
         reserve: int = 64,
         request_timeout: float = 0,
     ) -> None:
-        if driver not in ("inline", "threads"):
-            raise ValueError(f"the drivers are inline and threads, not {driver!r}")
-        kind: Callable[..., Driver] = Inline if driver == "inline" else Threads
-        self.driver: Driver = kind() if on_deadlock is None else kind(on_deadlock)
+        self.driver = driver if isinstance(driver, Driver) else _driver(driver, on_deadlock)
         self.policy = POLICIES[policy] if isinstance(policy, str) else policy
         self.events = EventStream(clock=self.driver.now) if trace else None
         self.pool = pool

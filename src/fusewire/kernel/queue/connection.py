@@ -205,13 +205,16 @@ class Connection:
         self.timeouts.stop(req)
         if req.finished:
             return False
-        if req.state is State.PENDING and not args.force and self.policy.withdraw:
+        if args.force:  # stays, and has no memory of the caller's
+            req.detached = True
+            req.caller = None
+        elif req.state is State.PENDING and self.policy.withdraw:
             self.pending.remove(task, req)
             req.move(State.FINISHED)
         elif req.state in (State.READING, State.WRITING):
             req.give_up()
             req.move(State.FINISHED)
-        elif req.state is State.PROCESSING and req.device is not None and not args.force and req.device.take_back(req):
+        elif req.state is State.PROCESSING and req.device is not None and req.device.take_back(req):
             req.device.processing.remove(task, req)
             req.move(State.FINISHED)
         else:
@@ -331,7 +334,7 @@ class Connection:
         args = req.args
         assert args is not None
         req.background = False
-        req.detached = True
+        req.detached = req.timed_out = True
         self.background.ended(None, args, error, 0)
 
     def initialize(self, dialect: Dialect, max_write: int) -> None:

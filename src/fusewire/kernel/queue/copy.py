@@ -20,6 +20,7 @@ Memory = bytes | bytearray | memoryview
 async def copy_pages(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> int:
     """Copy ``pieces`` one after the other into ``into``, and tell so in the words ``what``; returns the bytes copied.
     Raises OSError(ENOENT) on an abort."""
+    check_given_up(req)
     task.step(what, req.unique)
     at = 0
     for piece in pieces:

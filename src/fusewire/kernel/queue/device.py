@@ -37,7 +37,9 @@ class Device:
         self._connection: Connection | None = None
         self.processing = RequestList("unique", "add req to fc->processing", "remove from fc->processing")
         self.io: dict[Request, None] = {}
-        # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back.
+        # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back; whoever
+        # writes into the socket does not hear that an answer was refused (ENOENT), and so cannot take back what it granted.
+        self.deaf = False
         self.unread: Callable[[Request], bool] = lambda req: False
         self.take_back: Callable[[Request], bool] = lambda req: False
         if connection is not None:
@@ -176,6 +178,7 @@ class Device:
             return length
         self.processing.remove(task, req)
         req.move(State.WRITING)
+        self.connection.interrupts.pop(req.unique, None)  # the daemon need not be told any more
         req.reader = task
         self.io[req] = None
         await task.point("removed from processing")
@@ -193,7 +196,7 @@ class Device:
                 assert args is not None
                 await copy_pages(task, req, body, memoryview(args.out or b""), "copy write buffer to req")
         except BaseException:
-            if req.aborted:
+            if req.aborted and self.deaf:
                 self._late_answer(req, header, body)
             self._copy_failed(task, req)
             raise
