@@ -25,11 +25,12 @@ class Endless(RuntimeError):
 
 
 class Outcome:
-    """How a task's coroutine ended: ``result``, or ``error``."""
+    """How the coroutine of ``task`` ended: ``result``, or ``error``."""
 
-    __slots__ = ("done", "error", "result")
+    __slots__ = ("done", "error", "result", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -79,7 +80,7 @@ class Scheduled(Driver):
     def begin(self, task: Task, coroutine: Coro[Any]) -> Outcome:
         """``task`` is to run this; its first step is one of those that can be chosen now."""
         task.points = True
-        outcome = self.outcomes[task] = Outcome()
+        outcome = self.outcomes[task] = Outcome(task)
         self._coroutines[task] = coroutine
         self.ready[task] = None
         return outcome

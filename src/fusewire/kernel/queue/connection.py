@@ -79,6 +79,9 @@ class Connection:
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {Errno(req.error).name}")
             return req.answered
+        except GeneratorExit:  # whoever drives the task drops it: nobody is there to give anything back
+            req.detached = True
+            raise
         finally:
             if not req.detached:
                 self.put_request(task, req)

@@ -163,6 +163,7 @@ class Device:
         device) or when nobody waits any more, EPERM before the mount, and lets the caller have EIO where the answer's body does
         not fit.
         """
+        fc = self.connection
         length = sum(map(len, buffers))
         header, body = _split(buffers, length)
         if header.unique == 0:
@@ -178,7 +179,7 @@ class Device:
             return length
         self.processing.remove(task, req)
         req.move(State.WRITING)
-        self.connection.interrupts.pop(req.unique, None)  # the daemon need not be told any more
+        fc.interrupts.pop(req.unique, None)  # the daemon need not be told any more
         req.reader = task
         self.io[req] = None
         await task.point("removed from processing")
