@@ -394,7 +394,9 @@ def test_what_was_read_and_not_answered_is_read_again_first_with_a_bit_that_says
     assert errno_of(lambda: queue.answer(first)) == errno.ENOENT
     for unique in again:
         queue.answer(unique)
-    assert one.done and two.done and three.done
+    assert one.done
+    assert two.done
+    assert three.done
 
 
 def test_an_interrupt_of_a_request_that_is_sent_again_comes_after_it() -> None:

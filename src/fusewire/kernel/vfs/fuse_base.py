@@ -166,7 +166,7 @@ class FuseBase(Super):
         nodeid: int,
         release: ReleaseIn,
     ) -> None:
-        """RELEASE or RELEASEDIR: nobody waits for it and nothing holds it back. The inode is held until it has ended, so that no
+        """RELEASE or RELEASEDIR: nobody waits for it and nothing holds it back. The inode is held until it ended, so that no
         FORGET of it comes first."""
         inode = self.inodes.get(nodeid)
         if inode is not None:
