@@ -77,7 +77,7 @@ class Connection:
         pool is empty. Forced requests wait for none of these."""
         self.num_waiting += 1
         try:
-            if not args.force:
+            if not args.force and (self._blocked(background) or self._full()):
                 await self._admission(task, background)
             if self.refused and not args.force:
                 raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
@@ -94,33 +94,32 @@ class Connection:
         req.args = args
         req.background = background
         req.caller = None if background else task
-        if task is not None:
+        if task is not None and task.events is not None:
             task.step("get request from fc->unused_list")
         return req
 
+    def _blocked(self, background: bool) -> bool:
+        return self.connected and (not self.initialized or (background and self.num_background >= self.max_background))
+
+    def _full(self) -> bool:
+        return self.connected and len(self.in_use) >= self.pool
+
     async def _admission(self, task: Task, background: bool) -> None:
-        def blocked() -> bool:
-            return self.connected and (
-                not self.initialized or (background and self.num_background >= self.max_background)
-            )
-
-        def full() -> bool:
-            return self.connected and len(self.in_use) >= self.pool
-
-        while blocked() or full():
-            if blocked():
+        while self._blocked(background) or self._full():
+            if self._blocked(background):
                 await self.blocked_waitq.wait_event(
-                    task, lambda: not blocked(), Mode.KILLABLE, self.serving, exclusive=True
+                    task, lambda: not self._blocked(background), Mode.KILLABLE, self.serving, exclusive=True
                 )
             else:
                 await self.unused_waitq.wait_event(
-                    task, lambda: not full(), Mode.INTERRUPTIBLE, self._holders, exclusive=True
+                    task, lambda: not self._full(), Mode.INTERRUPTIBLE, self._holders, exclusive=True
                 )
 
     def put_request(self, task: Task, req: Request) -> None:
         """Give it back to the pool; one that waits for a slot is woken."""
         self.recycle(req)
-        task.step("add request to fc->unused_list", 0)
+        if task.events is not None:
+            task.step("add request to fc->unused_list", 0)
 
     def recycle(self, req: Request) -> None:
         """Back to the pool, whoever does it: the caller, or for one that has left whoever ends the request."""
@@ -130,15 +129,18 @@ class Connection:
             req.reset()
             self.unused_list.append(req)
         self.num_waiting -= 1
-        self.unused_waitq.wake_one()
+        if self.unused_waitq.waiters:
+            self.unused_waitq.wake_one()
 
     @traced()
     async def request_send(self, task: Task, req: Request) -> None:
         """Queue the request, wake a reader, sleep until it is answered."""
         self._queue_pending(task, req)
-        await task.point("queued")
+        if task.points:
+            await task.point("queued")
         self.waitq.wake_up(task)
-        await task.point("woke a reader")
+        if task.points:
+            await task.point("woke a reader")
         await self.request_wait_answer(task, req)
 
     def _queue_pending(self, task: Task | None, req: Request) -> None:

@@ -22,7 +22,7 @@ from ...wire.layouts import (
     OutHeader,
 )
 from .connection import Connection
-from .copy import Memory, copy_pages
+from .copy import Memory, at_once, copy_pages, copy_whole
 from .request import Request, RequestList, State
 from .task import Task, traced
 
@@ -69,15 +69,21 @@ class Device:
         req.reader = task
         req.device = self
         self.io[req] = None
-        await task.point("removed from pending")
+        if task.points:
+            await task.point("removed from pending")
+        message = req.message()
         try:
-            length = await copy_pages(task, req, req.message(), buffer, "copy req to read buffer")
+            if at_once(task, sum(map(len, message))):
+                length = copy_whole(task, req, message, buffer, "copy req to read buffer")
+            else:
+                length = await copy_pages(task, req, message, buffer, "copy req to read buffer")
         except BaseException:
             self._copy_failed(task, req)
             raise
         del self.io[req]
         self.processing.add(task, req, State.PROCESSING)
-        await task.point("added to processing")
+        if task.points:
+            await task.point("added to processing")
         if req.interrupted:
             fc.queue_interrupt(req)
         return length
@@ -119,7 +125,8 @@ class Device:
             raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
         if not -MAX_ERRNO <= header.error <= 0:
             raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
-        task.step("look up req in fc->processing", header.unique)
+        if task.events is not None:
+            task.step("look up req in fc->processing", header.unique)
         req = self.processing.requests.get(header.unique & ~1)
         if req is None:
             raise OSError(int(Errno.ENOENT), f"no request {header.unique} waits for an answer here")
@@ -130,7 +137,8 @@ class Device:
         req.move(State.WRITING)
         req.reader = task
         self.io[req] = None
-        await task.point("removed from processing")
+        if task.points:
+            await task.point("removed from processing")
         await self._take_answer(task, req, header, body)
         return length
 
@@ -143,7 +151,11 @@ class Device:
                 _check_size(req, error, answered)
                 args = req.args
                 assert args is not None
-                await copy_pages(task, req, body, memoryview(args.out or b""), "copy write buffer to req")
+                into = memoryview(args.out or b"")
+                if at_once(task, answered):
+                    copy_whole(task, req, body, into, "copy write buffer to req")
+                else:
+                    await copy_pages(task, req, body, into, "copy write buffer to req")
         except BaseException:
             if req.aborted:
                 self._late_answer(req, header, body)

@@ -177,7 +177,7 @@ class RequestList:
     def add(self, task: Task | None, req: Request, state: State) -> None:
         req.move(state)
         self.requests[req.unique] = req
-        if task is not None:
+        if task is not None and task.events is not None:
             task.step(self._added, req.unique)
 
     def first(self) -> Request:
@@ -185,7 +185,8 @@ class RequestList:
 
     def remove(self, task: Task, req: Request) -> None:
         del self.requests[req.unique]
-        task.step(self._removed, req.unique)
+        if task.events is not None:
+            task.step(self._removed, req.unique)
 
     def drain(self) -> list[Request]:
         """Take all out."""
