@@ -22,11 +22,12 @@ QUIET = 5.0  # seconds that a daemon in another process may take over a RELEASE 
 class Frame:
     """One coroutine of a task. A worker whose handler makes a system call has two."""
 
-    __slots__ = ("coroutine", "done", "error", "result", "task", "throw")
+    __slots__ = ("coroutine", "done", "error", "result", "task", "throw", "worker")
 
-    def __init__(self, task: Task, coroutine: Coro[Any]) -> None:
+    def __init__(self, task: Task, coroutine: Coro[Any], worker: bool) -> None:
         self.task = task
         self.coroutine = coroutine
+        self.worker = worker  # nobody waits for its result
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -66,15 +67,17 @@ class Inline(Driver):
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
         task.worker = True
-        frame = Frame(task, coroutine)
+        frame = Frame(task, coroutine, True)
         self._frames[task] = [frame]
         self._ready.append(frame)
         if not self._runs:
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
-        frame = Frame(task, coroutine)
-        frames = self._frames.setdefault(task, [])
+        frame = Frame(task, coroutine, False)
+        frames = self._frames.get(task)
+        if frames is None:
+            self._frames[task] = frames = []
         frames.append(frame)
         self._runs.append(frame)
         try:
@@ -90,8 +93,10 @@ class Inline(Driver):
             if not frames:
                 del self._frames[task]
         if not self._runs:
-            self.quiesce()
-            self._raise_failure()
+            if self._ready or self._outside:
+                self.quiesce()
+            if self._failure is not None:
+                self._raise_failure()
         if frame.error is not None:
             raise frame.error
         result: T = frame.result
@@ -101,6 +106,13 @@ class Inline(Driver):
         """Let everyone who can go on do so, until nobody can."""
         while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
             self._step(self._ready.popleft())
+
+    def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
+        self._current.append(task)
+        try:
+            return function(*args)
+        finally:
+            self._current.pop()
 
     async def readable(self, task: Task, *fds: int) -> None:
         self._outside[task] = fds
@@ -139,35 +151,40 @@ class Inline(Driver):
 
     def _step(self, frame: Frame) -> None:
         """Run one coroutine until it sleeps or ends."""
-        task = frame.task
         coroutine = frame.coroutine
-        value: Any = None
-        error, frame.throw = frame.throw, None
         try:
+            if frame.throw is None:
+                trap = coroutine.send(None)
+            else:
+                error, frame.throw = frame.throw, None
+                trap = coroutine.throw(error)
             while True:
-                trap = coroutine.send(value) if error is None else coroutine.throw(error)
-                value = error = None
                 if type(trap) is Sleep:
-                    if task.sleep is trap:
+                    if frame.task.sleep is trap:
                         return
+                    trap = coroutine.send(None)
                 elif type(trap) is Call:
-                    self._current.append(task)
-                    try:
-                        value = trap.function(*trap.args)
-                    except BaseException as raised:
-                        error = raised
-                    finally:
-                        self._current.pop()
+                    trap = self._call(frame, trap)
+                else:
+                    trap = coroutine.send(None)
         except StopIteration as stop:
             frame.result = stop.value
         except BaseException as raised:
             frame.error = raised
-            if frame not in self._runs:  # a worker: whoever made the outermost call is to see it
+            if frame.worker:  # whoever made the outermost call is to see it
                 self._failure = self._failure or raised
         frame.done = True
-        if frame not in self._runs:
-            self._frames.pop(task, None)
-            self.forget(task)
+        if frame.worker:
+            self._frames.pop(frame.task, None)
+            self.forget(frame.task)
+
+    def _call(self, frame: Frame, call: Call) -> Any:
+        """Do the call, and let the coroutine have what it returns or raises; returns its next trap."""
+        try:
+            value = self.user_mode(frame.task, call.function, *call.args)
+        except BaseException as raised:
+            return frame.coroutine.throw(raised)
+        return frame.coroutine.send(value)
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None

@@ -112,7 +112,7 @@ class Kernel:
         daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
         loop = EventLoop()
         for task in mount.workers:
-            self.driver.start(task, serve(task, fd, session, loop))
+            self.driver.start(task, serve(task, fd, session, loop, self.driver.user_mode))
         with self.driver.locked():
             mount.sb.send_init()
         self._quiesce()

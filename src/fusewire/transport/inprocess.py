@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import logging
 import queue
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..daemon.session import Later
 from ..kernel.queue import Call
+from ..kernel.vfs.files import DeviceFile
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
 from .eventloop import EventLoop
 from .readloop import Next, after_read, after_write
 
 if TYPE_CHECKING:
     from ..daemon.session import Answer, Session
+    from ..kernel.queue import Device
     from ..kernel.vfs import ProgramTask
 
 log = logging.getLogger("fusewire.transport")
 
 
-async def serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop) -> None:
+UserMode = Callable[..., Any]
+
+
+async def serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, user_mode: UserMode) -> None:
     """A worker of a daemon: read a request, have the session answer it, write the answer; until the mount is gone. Async
-    handlers run on ``loop``, which all workers of a mount share."""
+    handlers run on ``loop``, which all workers of a mount share. ``user_mode`` is :meth:`Driver.user_mode`."""
     failed: BaseException | None = None
     try:
-        await _serve(task, fd, session, loop)
+        await _serve(task, fd, session, loop, user_mode)
     except GeneratorExit:
         raise
     except BaseException as error:  # a handler that exits, or is cancelled: its callers are to be freed all the same
@@ -37,30 +43,53 @@ async def serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop) -
         raise failed
 
 
-async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop) -> None:
+async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, user_mode: UserMode) -> None:
     buffer = memoryview(bytearray(session.buffer_size))
     while not task.dying:
         try:
-            size = await sys_read(task, fd, buffer)
+            size = await _read(task, fd, buffer)
         except OSError as error:
             if after_read(error) is Next.AGAIN:
                 continue
             if after_read(error) is Next.STOP:
                 return
             raise
-        answer = await Call(_answer, session, buffer[:size], loop)
-        if answer is not None:
-            await _write(task, fd, session, buffer[:size], answer)
+        message = buffer[:size]
+        if task.points:
+            answer = await Call(_answer, session, message, loop)
+        else:
+            answer = user_mode(task, _answer, session, message, loop)
+        if answer is None:
+            continue
+        try:
+            await _write(task, fd, answer)
+        except OSError as error:
+            if after_write(error) is Next.AGAIN:
+                await Call(session.undelivered, message, answer)
+            elif after_write(error) is Next.FAIL:
+                log.error("the kernel refused an answer: %s", error)
 
 
-async def _write(task: ProgramTask, fd: int, session: Session, message: memoryview, answer: Answer) -> None:
-    try:
+async def _read(task: ProgramTask, fd: int, buffer: memoryview) -> int:
+    """read(2). Where nobody records it, without the frames in between."""
+    if task.events is not None:
+        return await sys_read(task, fd, buffer)
+    device = _device(task, fd)
+    await device.connection.request_wait(task)
+    size = device.read_now(task, buffer)
+    return await sys_read(task, fd, buffer) if size is None else size
+
+
+def _device(task: ProgramTask, fd: int) -> Device:
+    file = task.program.files.get(fd)
+    assert isinstance(file, DeviceFile)
+    return file.device
+
+
+async def _write(task: ProgramTask, fd: int, answer: Answer) -> None:
+    """write(2). Where nobody records it, without the frames in between."""
+    if task.events is not None or _device(task, fd).write_now(task, answer) is None:
         await sys_write(task, fd, answer)
-    except OSError as error:
-        if after_write(error) is Next.AGAIN:
-            await Call(session.undelivered, message, answer)
-        elif after_write(error) is Next.FAIL:
-            log.error("the kernel refused an answer: %s", error)
 
 
 def _answer(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:

@@ -64,7 +64,12 @@ class Connection:
         """
         req = await self.get_request(task, args)
         try:
-            await self.request_send(task, req)
+            if task.points or task.events is not None:
+                await self.request_send(task, req)
+            else:  # the same, with nobody there to stop it or to be told
+                self._queue_pending(task, req)
+                self.waitq.wake_one()
+                await self.request_wait_answer(task, req)
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {Errno(req.error).name}")
             return req.answered
@@ -155,30 +160,31 @@ class Connection:
     @traced()
     async def request_wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
-        args = req.args
-        assert args is not None
-
-        def mode() -> Mode:
-            if args.force:
-                return self.policy.forced
-            unread = req.state is State.PENDING or (req.device is not None and req.device.unread(req))
-            return self.policy.unread if unread else self.policy.answer
-
-        while not req.finished:
+        while req.state is not State.FINISHED:
             if self.policy.interrupt and not self.no_interrupt and not req.interrupted:
                 try:
                     await req.waitq.wait_event(
-                        task, lambda: req.finished, Mode.INTERRUPTIBLE, lambda: self.answerers(req)
+                        task, req.is_finished, Mode.INTERRUPTIBLE, lambda: self.answerers(req)
                     )
                 except Interrupted:
                     req.interrupted = True
                     self.queue_interrupt(req)
                 continue
             try:
-                await req.waitq.wait_event(task, lambda: req.finished, mode, lambda: self.answerers(req))
+                await req.waitq.wait_event(
+                    task, req.is_finished, lambda: self._answer_mode(req), lambda: self.answerers(req)
+                )
             except Interrupted:
                 await self._leave(task, req)
                 raise
+
+    def _answer_mode(self, req: Request) -> Mode:
+        """Which signals end the wait for its answer, as things stand now."""
+        assert req.args is not None
+        if req.args.force:
+            return self.policy.forced
+        unread = req.state is State.PENDING or (req.device is not None and req.device.unread(req))
+        return self.policy.unread if unread else self.policy.answer
 
     async def _leave(self, task: Task, req: Request) -> None:
         """The caller goes before the answer came. A copy that is under way is waited for: it writes to our memory."""
@@ -268,14 +274,10 @@ class Connection:
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
         self.readers[task] = None
-        await self.waitq.wait_event(
-            task,
-            lambda: self.request_pending or not self.connected,
-            Mode.INTERRUPTIBLE,
-            lambda: (),
-            exclusive=True,
-            idle=True,
-        )
+        await self.waitq.wait_event(task, self._to_read, Mode.INTERRUPTIBLE, _nobody, exclusive=True, idle=True)
+
+    def _to_read(self) -> bool:
+        return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -284,7 +286,8 @@ class Connection:
         req.move(State.FINISHED)
         req.error = error
         req.answered = answered
-        self.interrupts.pop(req.unique, None)
+        if self.interrupts:
+            self.interrupts.pop(req.unique, None)
         if req.background:
             self._background_ended(task, req)
         elif req.detached:
@@ -372,3 +375,7 @@ class Connection:
                 yield req.caller
             else:
                 yield from self.answerers(req)
+
+
+def _nobody() -> Iterable[Task]:
+    return ()

@@ -60,33 +60,54 @@ class Device:
             if fc.forgets and fc.forgets_first():
                 return self._read_forgets(task, buffer)
             if fc.pending.requests:  # another reader may have taken it meanwhile
+                now = self.read_now(task, buffer)
+                if now is not None:
+                    return now
                 return await self._read_request(task, fc.pending.first(), buffer)
 
-    async def _read_request(self, task: Task, req: Request, buffer: memoryview) -> int:
+    def read_now(self, task: Task, buffer: memoryview) -> int | None:
+        """What :meth:`read` does where a request is there and is copied at once; None where it takes more than that."""
         fc = self.connection
-        fc.pending.remove(task, req)
+        if not fc.pending.requests or fc.interrupts or fc.forgets or task.points or not fc.connected:
+            return None
+        req = fc.pending.first()
+        message = req.message()
+        size = sum(map(len, message))
+        if not at_once(task, size) or len(buffer) < MIN_READ_BUFFER or len(buffer) < 80 + fc.max_write:
+            return None
+        self._begin_reading(task, req)
+        try:
+            copy_whole(task, req, message, buffer, "copy req to read buffer")
+        except BaseException:
+            self._copy_failed(task, req)
+            raise
+        self._end_reading(task, req)
+        return size
+
+    async def _read_request(self, task: Task, req: Request, buffer: memoryview) -> int:
+        self._begin_reading(task, req)
+        await task.point("removed from pending")
+        try:
+            length = await copy_pages(task, req, req.message(), buffer, "copy req to read buffer")
+        except BaseException:
+            self._copy_failed(task, req)
+            raise
+        self._end_reading(task, req)
+        await task.point("added to processing")
+        return length
+
+    def _begin_reading(self, task: Task, req: Request) -> None:
+        self.connection.pending.remove(task, req)
         req.move(State.READING)
         req.reader = task
         req.device = self
         self.io[req] = None
-        if task.points:
-            await task.point("removed from pending")
-        message = req.message()
-        try:
-            if at_once(task, sum(map(len, message))):
-                length = copy_whole(task, req, message, buffer, "copy req to read buffer")
-            else:
-                length = await copy_pages(task, req, message, buffer, "copy req to read buffer")
-        except BaseException:
-            self._copy_failed(task, req)
-            raise
+
+    def _end_reading(self, task: Task, req: Request) -> None:
         del self.io[req]
         self.processing.add(task, req, State.PROCESSING)
-        if task.points:
-            await task.point("added to processing")
         if req.interrupted:
-            fc.queue_interrupt(req)
-        return length
+            self.connection.queue_interrupt(req)
 
     def _read_interrupt(self, task: Task, buffer: memoryview) -> int:
         unique, req = next(iter(self.connection.interrupts.items()))
@@ -119,52 +140,73 @@ class Device:
         Raises EINVAL for what is not an answer to this request, ENOENT for an unknown unique (or one read by another
         device), and lets the caller have EIO where the answer's body does not fit.
         """
+        now = self.write_now(task, buffers)
+        if now is not None:
+            return now
         length = sum(map(len, buffers))
         header, body = _split(buffers, length)
-        if header.unique == 0:
+        req = self._begin_writing(task, header, length)
+        if req is None:
+            return length
+        await task.point("removed from processing")
+        try:
+            if not req.detached:
+                await copy_pages(task, req, body, _room(req, header, length), "copy write buffer to req")
+        except BaseException:
+            self._writing_failed(task, req, header, body)
+            raise
+        self._end_writing(task, req, header, body)
+        return length
+
+    def write_now(self, task: Task, buffers: Sequence[Memory]) -> int | None:
+        """What :meth:`write` does where the answer is copied at once; None where it takes more than that."""
+        length = sum(map(len, buffers))
+        if not at_once(task, length):
+            return None
+        header, body = _split(buffers, length)
+        req = self._begin_writing(task, header, length)
+        if req is None:
+            return length
+        try:
+            if not req.detached:
+                copy_whole(task, req, body, _room(req, header, length), "copy write buffer to req")
+        except BaseException:
+            self._writing_failed(task, req, header, body)
+            raise
+        self._end_writing(task, req, header, body)
+        return length
+
+    def _begin_writing(self, task: Task, header: OutHeader, length: int) -> Request | None:
+        """The request that is answered, now in our hands; None when that was an INTERRUPT."""
+        unique = header.unique
+        if unique == 0:
             raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
         if not -MAX_ERRNO <= header.error <= 0:
             raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
         if task.events is not None:
-            task.step("look up req in fc->processing", header.unique)
-        req = self.processing.requests.get(header.unique & ~1)
+            task.step("look up req in fc->processing", unique)
+        req = self.processing.requests.get(unique & ~1)
         if req is None:
-            raise OSError(int(Errno.ENOENT), f"no request {header.unique} waits for an answer here")
-        if header.unique & 1:
+            raise OSError(int(Errno.ENOENT), f"no request {unique} waits for an answer here")
+        if unique & 1:
             self._interrupt_answered(req, header, length)
-            return length
+            return None
         self.processing.remove(task, req)
         req.move(State.WRITING)
         req.reader = task
         self.io[req] = None
-        if task.points:
-            await task.point("removed from processing")
-        await self._take_answer(task, req, header, body)
-        return length
+        return req
 
-    async def _take_answer(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
-        fc = self.connection
-        error = -header.error
-        answered = sum(map(len, body))
-        try:
-            if not req.detached:
-                _check_size(req, error, answered)
-                args = req.args
-                assert args is not None
-                into = memoryview(args.out or b"")
-                if at_once(task, answered):
-                    copy_whole(task, req, body, into, "copy write buffer to req")
-                else:
-                    await copy_pages(task, req, body, into, "copy write buffer to req")
-        except BaseException:
-            if req.aborted:
-                self._late_answer(req, header, body)
-            self._copy_failed(task, req)
-            raise
+    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
         if req.detached:
             self._late_answer(req, header, body)
         del self.io[req]
-        fc.finish(task, req, error, answered)
+        self.connection.finish(task, req, -header.error, header.len - OUT_HEADER_SIZE)
+
+    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
+        if req.aborted:
+            self._late_answer(req, header, body)
+        self._copy_failed(task, req)
 
     def _copy_failed(self, task: Task, req: Request) -> None:
         """End it, unless whoever gave it up has done so."""
@@ -226,11 +268,13 @@ def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, list[Memo
     return header, body
 
 
-def _check_size(req: Request, error: int, answered: int) -> None:
+def _room(req: Request, header: OutHeader, length: int) -> memoryview:
+    """The caller's memory for the answer's body. Raises EINVAL for one that does not fit it."""
     args = req.args
     assert args is not None
+    answered = length - OUT_HEADER_SIZE
     room = 0 if args.out is None else len(args.out)
-    if error:
+    if header.error:
         fits = answered == 0
     else:
         fits = answered == room or (args.argvar and answered < room)
@@ -239,6 +283,7 @@ def _check_size(req: Request, error: int, answered: int) -> None:
             int(Errno.EINVAL),
             f"{args.opcode.name} answered with {answered} bytes of body, {room} are right",
         )
+    return memoryview(args.out or b"")
 
 
 def _message(buffer: memoryview, opcode: Opcode, unique: int, nodeid: int, body: bytes) -> int:

@@ -150,6 +150,10 @@ class Request:
     def finished(self) -> bool:
         return self.state is State.FINISHED
 
+    def is_finished(self) -> bool:
+        """As ``finished``: what its waiter waits for."""
+        return self.state is State.FINISHED
+
     def message(self) -> tuple[bytes | memoryview, ...]:
         """Header and body, as the daemon reads them."""
         args = self.args
