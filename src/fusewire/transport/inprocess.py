@@ -16,7 +16,6 @@ from .readloop import Next, after_read, after_write
 
 if TYPE_CHECKING:
     from ..daemon.session import Answer, Session
-    from ..kernel.queue import Device
     from ..kernel.vfs import ProgramTask
 
 log = logging.getLogger("fusewire.transport")
@@ -44,10 +43,19 @@ async def serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, u
 
 
 async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, user_mode: UserMode) -> None:
+    device = task.program.files.get(fd)
+    assert isinstance(device, DeviceFile)
+    read_now, write_now = device.device.read_now, device.device.write_now
+    fc = device.device.connection
     buffer = memoryview(bytearray(session.buffer_size))
     while not task.dying:
         try:
-            size = await _read(task, fd, buffer)
+            size = None
+            if task.events is None:  # nobody records: the same, without the frames in between
+                await fc.request_wait(task)
+                size = read_now(task, buffer)
+            if size is None:
+                size = await sys_read(task, fd, buffer)
         except OSError as error:
             if after_read(error) is Next.AGAIN:
                 continue
@@ -62,7 +70,8 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
         if answer is None:
             continue
         try:
-            await _write(task, fd, answer)
+            if task.events is not None or write_now(task, answer) is None:
+                await sys_write(task, fd, answer)
         except OSError as error:
             if after_write(error) is Next.AGAIN:
                 await Call(session.undelivered, message, answer)
@@ -70,33 +79,11 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
                 log.error("the kernel refused an answer: %s", error)
 
 
-async def _read(task: ProgramTask, fd: int, buffer: memoryview) -> int:
-    """read(2). Where nobody records it, without the frames in between."""
-    if task.events is not None:
-        return await sys_read(task, fd, buffer)
-    device = _device(task, fd)
-    await device.connection.request_wait(task)
-    size = device.read_now(task, buffer)
-    return await sys_read(task, fd, buffer) if size is None else size
-
-
-def _device(task: ProgramTask, fd: int) -> Device:
-    file = task.program.files.get(fd)
-    assert isinstance(file, DeviceFile)
-    return file.device
-
-
-async def _write(task: ProgramTask, fd: int, answer: Answer) -> None:
-    """write(2). Where nobody records it, without the frames in between."""
-    if task.events is not None or _device(task, fd).write_now(task, answer) is None:
-        await sys_write(task, fd, answer)
-
-
 def _answer(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:
     """In user mode. A worker waits for its async handler: other workers serve meanwhile."""
     answer = session.handle(message)
-    if not isinstance(answer, Later):
-        return answer
+    if answer.__class__ is not Later:
+        return answer  # type: ignore[return-value]
     done: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     loop.start(answer, done.put)
     return done.get()

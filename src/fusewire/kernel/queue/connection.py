@@ -14,7 +14,7 @@ from ...wire.errno import Errno
 from ...wire.table import LATEST, Dialect
 from .policy import DETACH, Policy
 from .request import Args, Request, RequestList, State
-from .task import Interrupted, Mode, Task, traced
+from .task import Interrupted, Mode, Sleep, Task, traced
 from .wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Connection:
         self.in_use: dict[Request, None] = {}
         self.pending = RequestList("queue req on fc->pending", "remove req from fc->pending")
         self.waitq = WaitQueue("fc->waitq")
+        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, _nobody, idle=True)
         self.interrupts: dict[int, Request] = {}
         self.forgets: deque[tuple[int, int]] = deque()
         self.forget_batch = 16
@@ -62,7 +63,7 @@ class Connection:
         Raises the OSError that the daemon answered; :class:`Interrupted`; ENOTCONN once the connection is gone,
         ECONNABORTED when it goes while the request is under way.
         """
-        req = await self.get_request(task, args)
+        req = self._get_now(task, args) or await self.get_request(task, args)
         try:
             if task.points or task.events is not None:
                 await self.request_send(task, req)
@@ -93,8 +94,15 @@ class Connection:
             raise
         return self._take(task, args, background)
 
+    def _get_now(self, task: Task, args: Args) -> Request | None:
+        """What :meth:`get_request` does where nothing holds it back; else None."""
+        if not self.initialized or self.refused or not self.connected or len(self.in_use) >= self.pool:
+            return None
+        self.num_waiting += 1
+        return self._take(task, args, False)
+
     def _take(self, task: Task | None, args: Args, background: bool) -> Request:
-        req = self.unused_list.pop() if self.unused_list else Request()
+        req = self.unused_list.pop() if self.unused_list else self._new_request()
         self.in_use[req] = None
         req.args = args
         req.background = background
@@ -108,6 +116,11 @@ class Connection:
 
     def _full(self) -> bool:
         return self.connected and len(self.in_use) >= self.pool
+
+    def _new_request(self) -> Request:
+        req = Request()
+        req.asleep = Sleep(req.waitq.name, lambda: self._answer_mode(req), lambda: self.answerers(req))
+        return req
 
     async def _admission(self, task: Task, background: bool) -> None:
         while self._blocked(background) or self._full():
@@ -171,9 +184,7 @@ class Connection:
                     self.queue_interrupt(req)
                 continue
             try:
-                await req.waitq.wait_event(
-                    task, req.is_finished, lambda: self._answer_mode(req), lambda: self.answerers(req)
-                )
+                await req.waitq.wait_asleep(task, req.is_finished, req.asleep)
             except Interrupted:
                 await self._leave(task, req)
                 raise
@@ -274,7 +285,7 @@ class Connection:
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
         self.readers[task] = None
-        await self.waitq.wait_event(task, self._to_read, Mode.INTERRUPTIBLE, _nobody, exclusive=True, idle=True)
+        await self.waitq.wait_asleep(task, self._to_read, self._idle, exclusive=True)
 
     def _to_read(self) -> bool:
         return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
@@ -292,7 +303,7 @@ class Connection:
             self._background_ended(task, req)
         elif req.detached:
             self.recycle(req)
-        elif task is not None:
+        elif task is not None and task.events is not None:
             req.waitq.wake_up(task, all=True)
         else:
             req.waitq.wake_all()

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from ...wire.codec import IN_HEADER_SIZE
 from ...wire.flags import Opcode
-from ...wire.layouts import IN_HEADER, InHeader
-from .task import Task
+from ...wire.layouts import IN_HEADER
+from .task import Sleep, Task
 from .wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # they are hashed at every step, and Enum's own hash is not cheap
 
 
+_pack_header = IN_HEADER.pack_fields
 _S = State
 MOVES: dict[State, frozenset[State]] = {
     _S.UNUSED: frozenset({_S.PENDING, _S.BACKGROUND, _S.FINISHED}),
@@ -101,9 +102,11 @@ class Request:
     """
 
     __slots__ = (
-        "aborted", "answered", "args", "background", "caller", "detached", "device", "error", "interrupted", "locked",
+        "aborted", "answered", "args", "asleep", "background", "caller", "detached", "device", "error", "interrupted", "locked",
         "reader", "state", "unique", "unlocked", "waitq",
     )  # fmt: skip
+
+    asleep: Sleep  # its caller's, made once
 
     def __init__(self) -> None:
         self.state = State.UNUSED
@@ -161,8 +164,8 @@ class Request:
         length = IN_HEADER_SIZE
         for part in args.body:
             length += len(part)
-        header = InHeader(length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid)
-        return (IN_HEADER.pack(header), *args.body)
+        header = _pack_header(length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
+        return (header, *args.body)
 
 
 class RequestList:

@@ -8,8 +8,8 @@ A semaphore is handed over by whoever releases it, first come first served, so i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
 
 from ...wire.errno import Errno
 from .task import Interrupted, Mode, Sleep, Task
@@ -46,7 +46,7 @@ class WaitQueue:
         self.name = name
         self.waiters: deque[Waiter] = deque()
 
-    async def wait_event(
+    def wait_event(
         self,
         task: Task,
         condition: Callable[[], bool],
@@ -55,12 +55,17 @@ class WaitQueue:
         *,
         exclusive: bool = False,
         idle: bool = False,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Sleep until ``condition()``. Raises :class:`Interrupted` when a signal that ``mode`` lets through comes first."""
+        return self.wait_asleep(task, condition, Sleep(self.name, mode, enders, idle), exclusive)
+
+    async def wait_asleep(
+        self, task: Task, condition: Callable[[], bool], sleep: Sleep, exclusive: bool = False
+    ) -> None:
+        """As :meth:`wait_event`, with a ``sleep`` that was made before: for who sleeps the same sleep again and again."""
         if condition():
             return
         slept = False
-        sleep = Sleep(self.name, mode, enders, idle)
         while True:
             waiter = Waiter(task, exclusive)
             self.waiters.append(waiter)
