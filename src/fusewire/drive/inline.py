@@ -41,7 +41,7 @@ class Inline(Driver):
         super().__init__(policy)
         self._time = 1_000_000_000
         self._ready: deque[Frame] = deque()
-        self._frames: dict[Task, list[Frame]] = {}
+        self._frames: dict[Task, Frame] = {}  # each task's innermost
         self._runs: list[Frame] = []
         self._current: list[Task] = []
         self._failure: BaseException | None = None  # what a worker ended with
@@ -63,37 +63,37 @@ class Inline(Driver):
         return contextlib.nullcontext()
 
     def wake(self, task: Task) -> None:
-        self._ready.append(self._frames[task][-1])
+        self._ready.append(self._frames[task])
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
         task.worker = True
         frame = Frame(task, coroutine, True)
-        self._frames[task] = [frame]
+        self._frames[task] = frame
         self._ready.append(frame)
         if not self._runs:
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
         frame = Frame(task, coroutine, False)
-        frames = self._frames.get(task)
-        if frames is None:
-            self._frames[task] = frames = []
-        frames.append(frame)
-        self._runs.append(frame)
+        ready, runs = self._ready, self._runs
+        beneath = self._frames.get(task)
+        self._frames[task] = frame
+        runs.append(frame)
         try:
             self._step(frame)
             while not frame.done:
-                if self._ready:
-                    self._step(self._ready.popleft())
+                if ready:
+                    self._step(ready.popleft())
                 else:
                     self._stuck(frame)
         finally:
-            self._runs.pop()
-            frames.remove(frame)
-            if not frames:
+            runs.pop()
+            if beneath is None:
                 del self._frames[task]
-        if not self._runs:
-            if self._ready or self._outside:
+            else:
+                self._frames[task] = beneath
+        if not runs:
+            if ready or self._outside:
                 self.quiesce()
             if self._failure is not None:
                 self._raise_failure()
