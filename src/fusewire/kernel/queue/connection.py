@@ -20,6 +20,8 @@ from .wait import Waiter, WaitQueue
 if TYPE_CHECKING:
     from .device import Device
 
+_UNUSED, _PENDING, _FINISHED = State.UNUSED, State.PENDING, State.FINISHED
+
 
 class Connection:
     """One mount's queue. ``number`` is what fusectl would call it; ``pool`` how many requests may be in use at once."""
@@ -143,7 +145,7 @@ class Connection:
         """Back to the pool, whoever does it: the caller, or for one that has left whoever ends the request."""
         del self.in_use[req]
         if not req.aborted:  # else its copier still looks at it
-            req.move(State.UNUSED)
+            req.move(_UNUSED)
             req.reset()
             self.unused_list.append(req)
         self.num_waiting -= 1
@@ -164,16 +166,16 @@ class Connection:
     def _queue_pending(self, task: Task | None, req: Request) -> None:
         if not self.connected:
             req.error = int(Errno.ENOTCONN)
-            req.move(State.FINISHED)
+            req.move(_FINISHED)
             return
         self.reqctr += 2
         req.unique = self.reqctr
-        self.pending.add(task, req, State.PENDING)
+        self.pending.add(task, req, _PENDING)
 
     @traced()
     async def request_wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
-        while req.state is not State.FINISHED:
+        while req.state is not _FINISHED:
             if self.policy.interrupt and not self.no_interrupt and not req.interrupted:
                 try:
                     await req.waitq.wait_event(
@@ -194,7 +196,7 @@ class Connection:
         assert req.args is not None
         if req.args.force:
             return self.policy.forced
-        unread = req.state is State.PENDING or (req.device is not None and req.device.unread(req))
+        unread = req.state is _PENDING or (req.device is not None and req.device.unread(req))
         return self.policy.unread if unread else self.policy.answer
 
     async def _leave(self, task: Task, req: Request) -> None:
@@ -204,15 +206,15 @@ class Connection:
         assert args is not None
         if req.finished:
             return
-        if req.state is State.PENDING and not args.force:
+        if req.state is _PENDING and not args.force:
             self.pending.remove(task, req)
-            req.move(State.FINISHED)
+            req.move(_FINISHED)
         elif req.state in (State.READING, State.WRITING):
             req.give_up()
-            req.move(State.FINISHED)
+            req.move(_FINISHED)
         elif req.state is State.PROCESSING and req.device is not None and not args.force and req.device.take_back(req):
             req.device.processing.remove(task, req)
-            req.move(State.FINISHED)
+            req.move(_FINISHED)
         else:
             req.detached = True
             req.caller = None
@@ -294,7 +296,7 @@ class Connection:
 
     def finish(self, task: Task | None, req: Request, error: int = 0, answered: int = 0) -> None:
         """The request ends, once: with the answer, with an error of ours, or with nothing due. Wakes who waits for it."""
-        req.move(State.FINISHED)
+        req.move(_FINISHED)
         req.error = error
         req.answered = answered
         if self.interrupts:
@@ -374,7 +376,7 @@ class Connection:
 
     def answerers(self, req: Request) -> Iterable[Task]:
         """Who could end the wait for this answer: any reader while it is unread, then the one who read it."""
-        if req.state in (State.PENDING, State.BACKGROUND):
+        if req.state in (_PENDING, State.BACKGROUND):
             return self.serving()
         if req.reader is None or req.reader.exited:
             return ()

@@ -26,6 +26,9 @@ from .copy import Memory, at_once, copy_pages, copy_whole
 from .request import Request, RequestList, State
 from .task import Task, traced
 
+_unpack_header = OUT_HEADER.unpack_fields
+_READING, _PROCESSING, _WRITING = State.READING, State.PROCESSING, State.WRITING
+
 
 class Device:
     """One open (or cloned) /dev/fuse. An answer must come by the device that its request was read from."""
@@ -98,14 +101,14 @@ class Device:
 
     def _begin_reading(self, task: Task, req: Request) -> None:
         self.connection.pending.remove(task, req)
-        req.move(State.READING)
+        req.move(_READING)
         req.reader = task
         req.device = self
         self.io[req] = None
 
     def _end_reading(self, task: Task, req: Request) -> None:
         del self.io[req]
-        self.processing.add(task, req, State.PROCESSING)
+        self.processing.add(task, req, _PROCESSING)
         if req.interrupted:
             self.connection.queue_interrupt(req)
 
@@ -181,7 +184,7 @@ class Device:
         unique = header.unique
         if unique == 0:
             raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
-        if not -MAX_ERRNO <= header.error <= 0:
+        if header.error and not -MAX_ERRNO <= header.error < 0:
             raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
         if task.events is not None:
             task.step("look up req in fc->processing", unique)
@@ -192,18 +195,18 @@ class Device:
             self._interrupt_answered(req, header, length)
             return None
         self.processing.remove(task, req)
-        req.move(State.WRITING)
+        req.move(_WRITING)
         req.reader = task
         self.io[req] = None
         return req
 
-    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
+    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
         if req.detached:
             self._late_answer(req, header, body)
         del self.io[req]
         self.connection.finish(task, req, -header.error, header.len - OUT_HEADER_SIZE)
 
-    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
+    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
         if req.aborted:
             self._late_answer(req, header, body)
         self._copy_failed(task, req)
@@ -215,7 +218,7 @@ class Device:
             self.connection.finish(task, req, int(error))
 
     @staticmethod
-    def _late_answer(req: Request, header: OutHeader, body: list[Memory]) -> None:
+    def _late_answer(req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
         """The caller has left and its memory with it: only what the answer granted is given back."""
         args = req.args
         assert args is not None
@@ -251,21 +254,21 @@ class Device:
             fc.finish(None, req, int(Errno.ECONNABORTED))
 
 
-def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, list[Memory]]:
+def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, Sequence[Memory]]:
     """The header, and what is left of the buffers behind it."""
     if length < OUT_HEADER_SIZE:
         raise OSError(int(Errno.EINVAL), f"{length} bytes are no answer: its header has 16")
     if len(buffers[0]) >= OUT_HEADER_SIZE:
         first: Memory = buffers[0]
-        rest = buffers[1:]
+        rest: Sequence[Memory] = buffers[1:]
     else:
         first, rest = b"".join(buffers), ()
-    header = OUT_HEADER.unpack(first)
+    header = OutHeader(*_unpack_header(first))
     if header.len != length:
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
-    body: list[Memory] = [memoryview(first)[OUT_HEADER_SIZE:]] if len(first) > OUT_HEADER_SIZE else []
-    body.extend(rest)
-    return header, body
+    if len(first) == OUT_HEADER_SIZE:
+        return header, rest
+    return header, (memoryview(first)[OUT_HEADER_SIZE:], *rest)
 
 
 def _room(req: Request, header: OutHeader, length: int) -> memoryview:

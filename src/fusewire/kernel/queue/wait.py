@@ -33,8 +33,9 @@ class Waiter:
     def wake(self) -> None:
         self.woken = True
         task = self.task
-        if task.sleep is not None:
-            task.wake()
+        if task.sleep is not None:  # as Task.wake
+            task.sleep = None
+            task.on_wake(task)
 
 
 class WaitQueue:
