@@ -24,7 +24,7 @@ from .link import LARGEST, Link
 if TYPE_CHECKING:
     from .driver import Driver
 
-SMALL = 1 << 16  # bytes: what is longer is sent outside the kernel's lock
+SMALL = 1 << 18  # bytes: what is longer is sent outside the kernel's lock
 _unpack_in = IN_HEADER.unpack_fields
 _unpack_out = OUT_HEADER.unpack_fields
 GONE = frozenset({errno.ENODEV, errno.EINTR, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})

@@ -17,6 +17,7 @@ from .driver import Buried, Coro, Driver
 
 T = TypeVar("T")
 QUIET = 5.0  # seconds that a daemon in another process may take over a RELEASE before we go on without its answer
+_ANOTHER_PROCESS = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, idle=True)
 
 
 class Frame:
@@ -45,7 +46,9 @@ class Inline(Driver):
         self._runs: list[Frame] = []
         self._current: list[Task] = []
         self._failure: BaseException | None = None  # what a worker ended with
-        self._outside: dict[Task, tuple[int, ...]] = {}
+        self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
+        self._polled: dict[Task, tuple[int, ...]] = {}
+        self._poll = select.poll()  # for those in ``_polled``
         self.busy_outside: Callable[[], bool] = lambda: False
 
     def now(self) -> int:
@@ -116,23 +119,24 @@ class Inline(Driver):
 
     async def readable(self, task: Task, *fds: int) -> None:
         self._outside[task] = fds
+        task.sleep = _ANOTHER_PROCESS
         try:
-            task.sleep = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, idle=True)
-            await task.sleep
+            await _ANOTHER_PROCESS
         finally:
             task.sleep = None
-            self._outside.pop(task, None)
+            del self._outside[task]
 
     def _look_outside(self, seconds: float | None) -> bool:
         """Wait for the outside, at most so long; whether anyone can go on."""
-        poll = select.poll()
-        waiting: dict[int, list[Task]] = {}
-        for task, fds in self._outside.items():
-            for fd in fds:
-                poll.register(fd, select.POLLIN)
-                waiting.setdefault(fd, []).append(task)
-        for fd, _ in poll.poll(None if seconds is None else seconds * 1000):
-            for task in waiting[fd]:
+        if self._polled != self._outside:  # mostly it is the same one that waits, again and again
+            self._polled = dict(self._outside)
+            self._poll = select.poll()
+            for fds in self._polled.values():
+                for fd in fds:
+                    self._poll.register(fd, select.POLLIN)
+        readable = {fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)}
+        for task, fds in self._polled.items():
+            if not readable.isdisjoint(fds):
                 task.wake()
         return bool(self._ready)
 

@@ -17,7 +17,7 @@ from .task import Call, Task
 Memory = bytes | bytearray | memoryview
 
 
-LARGE = 1 << 16  # bytes: what is longer is copied outside the kernel's lock
+LARGE = 1 << 18  # bytes, some 20 microseconds: what is longer is copied outside the kernel's lock
 
 
 def at_once(task: Task, size: int) -> bool:
