@@ -261,6 +261,7 @@ class Kernel:
         return any(
             mount.foreign is not None
             and mount.connection.connected
+            and mount.connection.initialized  # who waits for INIT has a limit of its own
             and (mount.connection.in_use or mount.connection.forgets)
             for mount in self.mounts
         )
