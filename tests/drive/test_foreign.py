@@ -15,7 +15,7 @@ import pytest
 from conftest import wait_until
 
 from fusewire import DaemonError, Kernel, Process
-from fusewire.drive.foreign import Link
+from fusewire.drive.link import Link
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 
@@ -118,7 +118,7 @@ def test_squashfuse_shows_what_is_in_an_image(kernel: Kernel, tmp_path: Path, na
 def test_messages_follow_the_sockets_real_sizes(
     kernel: Kernel, example: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusewire.drive.foreign.SEND_BUFFER", 212_992)  # an ordinary user's net.core.wmem_max
+    monkeypatch.setattr("fusewire.drive.link.SEND_BUFFER", 212_992)  # an ordinary user's net.core.wmem_max
     command = [example("passthrough_ll"), "-f", "-o", f"source={tmp_path}", "{fd}"]  # type: ignore[operator]
     mount = kernel.mount_command(command, "/m")
     assert mount.sb.max_write <= mount.foreign.link.largest  # type: ignore[union-attr]
@@ -187,7 +187,7 @@ def test_a_caller_that_leaves_takes_its_unread_message_back(example: object, tmp
 
 
 def test_a_link_knows_whether_its_message_was_read() -> None:
-    link = Link()
+    link = Link.pair()
     link.ours.send(b"message")
     assert link.unread
     assert link.take_back() == b"message"

@@ -114,10 +114,10 @@ def test_what_crosses_the_columns_comes_in_the_diagrams_order(before: tuple[str,
     assert both.index(before) < both.index(after)
 
 
-def _function(owner: type, name: str) -> ast.AsyncFunctionDef:
+def _function(owner: type, name: str) -> ast.AsyncFunctionDef | ast.FunctionDef:
     tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(getattr(owner, name)))))
     function = tree.body[0]
-    assert isinstance(function, ast.AsyncFunctionDef)
+    assert isinstance(function, (ast.AsyncFunctionDef, ast.FunctionDef))
     return function
 
 
@@ -147,8 +147,9 @@ def _swapped(owner: type, name: str, one: int, two: int) -> Any:
         (owner, name, one, two)
         for owner, name, words in [
             (Connection, "request_send", ("queue_pending", "wake_up", "request_wait_answer")),
-            (Device, "_read_request", ("pending.remove", "copy_pages", "processing.add")),
-            (Device, "write", ("look up", "processing.remove", "_take_answer")),
+            (Device, "read_now", ("_begin_reading", "copy_whole", "_end_reading")),
+            (Device, "write_now", ("_begin_writing", "copy_whole", "_end_writing")),
+            (Device, "_begin_writing", ("look up", "processing.remove")),
         ]
         for one, two in _pairs(owner, name, *words)
     ],

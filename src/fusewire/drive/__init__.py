@@ -4,8 +4,8 @@
 """
 
 from ..kernel.queue import Deadlock
+from .carrier import DaemonError
 from .driver import Buried, Driver
-from .foreign import DaemonError
 from .inline import Inline
 from .kernel import Kernel, Mount
 from .process import Process

@@ -59,6 +59,11 @@ class Driver(abc.ABC):
     def readable(self, task: Task, *fds: int) -> Awaitable[None]:
         """Awaited by a task that speaks with the outside: until one of ``fds`` is readable."""
 
+    @abc.abstractmethod
+    def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
+        """Call ``function(*args)`` as a program of ``task``'s does, outside the kernel's lock: what a ``Call`` asks for,
+        and what a task of ours that runs may do straight away."""
+
     @property
     @abc.abstractmethod
     def current(self) -> Task | None:

@@ -18,16 +18,18 @@ from .timers import Timers
 
 T = TypeVar("T")
 QUIET = 5.0  # seconds that a daemon in another process may take over a RELEASE before we go on without its answer
+_ANOTHER_PROCESS = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, idle=True)
 
 
 class Frame:
     """One coroutine of a task. A worker whose handler makes a system call has two."""
 
-    __slots__ = ("coroutine", "done", "error", "result", "task", "throw")
+    __slots__ = ("coroutine", "done", "error", "result", "task", "throw", "worker")
 
-    def __init__(self, task: Task, coroutine: Coro[Any]) -> None:
+    def __init__(self, task: Task, coroutine: Coro[Any], worker: bool) -> None:
         self.task = task
         self.coroutine = coroutine
+        self.worker = worker  # nobody waits for its result
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -41,12 +43,14 @@ class Inline(Driver):
         super().__init__(policy)
         self._time = 1_000_000_000
         self._ready: deque[Frame] = deque()
-        self._frames: dict[Task, list[Frame]] = {}
+        self._frames: dict[Task, Frame] = {}  # each task's innermost
         self._runs: list[Frame] = []
         self._current: list[Task] = []
         self._failure: BaseException | None = None  # what a worker ended with
         self._timers = Timers()
-        self._outside: dict[Task, tuple[int, ...]] = {}
+        self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
+        self._polled: dict[Task, tuple[int, ...]] = {}
+        self._poll = select.poll()  # for those in ``_polled``
         self.busy_outside: Callable[[], bool] = lambda: False
 
     def now(self) -> int:
@@ -76,36 +80,40 @@ class Inline(Driver):
         return contextlib.nullcontext()
 
     def wake(self, task: Task) -> None:
-        self._ready.append(self._frames[task][-1])
+        self._ready.append(self._frames[task])
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
         task.worker = True
-        frame = Frame(task, coroutine)
-        self._frames[task] = [frame]
+        frame = Frame(task, coroutine, True)
+        self._frames[task] = frame
         self._ready.append(frame)
         if not self._runs:
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
-        frame = Frame(task, coroutine)
-        frames = self._frames.setdefault(task, [])
-        frames.append(frame)
-        self._runs.append(frame)
+        frame = Frame(task, coroutine, False)
+        ready, runs = self._ready, self._runs
+        beneath = self._frames.get(task)
+        self._frames[task] = frame
+        runs.append(frame)
         try:
             self._step(frame)
             while not frame.done:
-                if self._ready:
-                    self._step(self._ready.popleft())
+                if ready:
+                    self._step(ready.popleft())
                 else:
                     self._stuck(frame)
         finally:
-            self._runs.pop()
-            frames.remove(frame)
-            if not frames:
+            runs.pop()
+            if beneath is None:
                 del self._frames[task]
-        if not self._runs:
-            self.quiesce()
-            self._raise_failure()
+            else:
+                self._frames[task] = beneath
+        if not runs:
+            if ready or self._outside:
+                self.quiesce()
+            if self._failure is not None:
+                self._raise_failure()
         if frame.error is not None:
             raise frame.error
         result: T = frame.result
@@ -116,25 +124,33 @@ class Inline(Driver):
         while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
             self._step(self._ready.popleft())
 
+    def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
+        self._current.append(task)
+        try:
+            return function(*args)
+        finally:
+            self._current.pop()
+
     async def readable(self, task: Task, *fds: int) -> None:
         self._outside[task] = fds
+        task.sleep = _ANOTHER_PROCESS
         try:
-            task.sleep = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, idle=True)
-            await task.sleep
+            await _ANOTHER_PROCESS
         finally:
             task.sleep = None
-            self._outside.pop(task, None)
+            del self._outside[task]
 
     def _look_outside(self, seconds: float | None) -> bool:
         """Wait for the outside, at most so long; whether anyone can go on."""
-        poll = select.poll()
-        waiting: dict[int, list[Task]] = {}
-        for task, fds in self._outside.items():
-            for fd in fds:
-                poll.register(fd, select.POLLIN)
-                waiting.setdefault(fd, []).append(task)
-        for fd, _ in poll.poll(None if seconds is None else seconds * 1000):
-            for task in waiting[fd]:
+        if self._polled != self._outside:  # mostly it is the same one that waits, again and again
+            self._polled = dict(self._outside)
+            self._poll = select.poll()
+            for fds in self._polled.values():
+                for fd in fds:
+                    self._poll.register(fd, select.POLLIN)
+        readable = {fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)}
+        for task, fds in self._polled.items():
+            if not readable.isdisjoint(fds):
                 task.wake()
         return bool(self._ready)
 
@@ -153,35 +169,40 @@ class Inline(Driver):
 
     def _step(self, frame: Frame) -> None:
         """Run one coroutine until it sleeps or ends."""
-        task = frame.task
         coroutine = frame.coroutine
-        value: Any = None
-        error, frame.throw = frame.throw, None
         try:
+            if frame.throw is None:
+                trap = coroutine.send(None)
+            else:
+                error, frame.throw = frame.throw, None
+                trap = coroutine.throw(error)
             while True:
-                trap = coroutine.send(value) if error is None else coroutine.throw(error)
-                value = error = None
                 if type(trap) is Sleep:
-                    if task.sleep is trap:
+                    if frame.task.sleep is trap:
                         return
+                    trap = coroutine.send(None)
                 elif type(trap) is Call:
-                    self._current.append(task)
-                    try:
-                        value = trap.function(*trap.args)
-                    except BaseException as raised:
-                        error = raised
-                    finally:
-                        self._current.pop()
+                    trap = self._call(frame, trap)
+                else:
+                    trap = coroutine.send(None)
         except StopIteration as stop:
             frame.result = stop.value
         except BaseException as raised:
             frame.error = raised
-            if frame not in self._runs:  # a worker: whoever made the outermost call is to see it
+            if frame.worker:  # whoever made the outermost call is to see it
                 self._failure = self._failure or raised
         frame.done = True
-        if frame not in self._runs:
-            self._frames.pop(task, None)
-            self.forget(task)
+        if frame.worker:
+            self._frames.pop(frame.task, None)
+            self.forget(frame.task)
+
+    def _call(self, frame: Frame, call: Call) -> Any:
+        """Do the call, and let the coroutine have what it returns or raises; returns its next trap."""
+        try:
+            value = self.user_mode(frame.task, call.function, *call.args)
+        except BaseException as raised:
+            return frame.coroutine.throw(raised)
+        return frame.coroutine.send(value)
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None

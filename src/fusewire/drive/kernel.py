@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
+from .carrier import Carrier
 from .driver import Driver
 from .foreign import ForeignDaemon
 from .inline import Inline
+from .link import link
 from .process import Path, Process
 from .threads import Threads
 
@@ -38,7 +41,7 @@ class Mount:
         self.path = path
         self.sb = sb
         self.daemon = daemon
-        self.foreign: ForeignDaemon | None = None
+        self.foreign: Carrier | None = None
         self.workers: list[ProgramTask] = []
 
     @property
@@ -124,7 +127,7 @@ class Kernel:
         daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
         loop = EventLoop()
         for task in mount.workers:
-            self.driver.start(task, serve(task, fd, session, loop))
+            self.driver.start(task, serve(task, fd, session, loop, self.driver.user_mode))
         with self.driver.locked():
             mount.sb.send_init()
         self._quiesce()
@@ -138,24 +141,50 @@ class Kernel:
         ``timeout`` seconds, with what it printed.
         """
         mount, fd = self._new_mount(path, os.path.basename(command[0]))
+        return self._carry(mount, fd, timeout, lambda: ForeignDaemon(command, self.driver))
+
+    def mount_socket(
+        self,
+        sock: socket.socket,
+        path: Path = "/",
+        *,
+        theirs: socket.socket | None = None,
+        pid: int | None = None,
+        timeout: float = 20.0,
+    ) -> Mount:
+        """Mount what a daemon serves at the other end of ``sock``, which is a connected SOCK_SEQPACKET or SOCK_STREAM socket
+        and ours from now on. The daemon is a thread of this process, or another process; it may not have begun to read.
+
+        ``theirs``: a duplicate of the daemon's end, where the caller has it, ours too. A message that is still unread in it
+        (SOCK_SEQPACKET) can then be taken back, and its real buffer size is known; without it, the buffer is taken to be
+        what a new socket gets. While we hold it the socket has no end of file, so give ``pid`` as well when the daemon is a
+        process of its own. Raises ``DaemonError`` when INIT is not answered within ``timeout`` seconds, ValueError for
+        a socket of another kind.
+        """
+        connected = link(sock, theirs)
+        mount, fd = self._new_mount(path, "daemon")
+        name = "the daemon behind the socket"
+        return self._carry(mount, fd, timeout, lambda: Carrier(connected, self.driver, name, pid))
+
+    def _carry(self, mount: Mount, fd: int, timeout: float, start: Callable[[], Carrier]) -> Mount:
+        """Have messages carried between ``fd`` and the daemon that ``start`` gives."""
         try:
-            foreign = ForeignDaemon(command, self.driver)
+            carrier = start()
         except BaseException:
             self._detach(mount)
             raise
-        foreign.attach(mount.connection.devices[0])
-        mount.foreign = foreign
-        limit = (foreign.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
-        mount.sb.largest = limit
+        carrier.attach(mount.connection.devices[0])
+        mount.foreign = carrier
+        mount.sb.largest = (carrier.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
         feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
         mount.daemon._unclaimed.clear()
         mount.workers = [feeder, drainer]
-        self.driver.start(feeder, foreign.feed(feeder, fd))
-        self.driver.start(drainer, foreign.drain(drainer, fd))
+        self.driver.start(feeder, carrier.feed(feeder, fd))
+        self.driver.start(drainer, carrier.drain(drainer, fd))
         with self.driver.locked():
             mount.sb.send_init()
         try:
-            foreign.await_init(mount.connection, timeout)
+            carrier.await_init(mount.connection, timeout)
         except BaseException:
             mount.unmount()
             raise
@@ -248,6 +277,7 @@ class Kernel:
         return any(
             mount.foreign is not None
             and mount.connection.connected
+            and mount.connection.initialized  # who waits for INIT has a limit of its own
             and (mount.connection.unused_list.in_use or mount.connection.forgets)
             for mount in self.mounts
         )

@@ -150,14 +150,17 @@ class Threads(Driver):
         return None
 
     def _call(self, task: Task, call: Call) -> tuple[Any, BaseException | None]:
-        """User mode, without the lock."""
+        try:
+            return self.user_mode(task, call.function, *call.args), None
+        except BaseException as error:
+            return None, error
+
+    def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
         outer = self.current
         self._local.task = task
         self._lock.release()
         try:
-            return call.function(*call.args), None
-        except BaseException as error:
-            return None, error
+            return function(*args)
         finally:
             self._lock.acquire()
             self._local.task = outer

@@ -94,6 +94,13 @@ class Scheduled(Driver):
     def call_at(self, when: int, function: Callable[[], None]) -> None:
         self._timers.add(when, function)
 
+    def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
+        outer, self._current = self._current, task
+        try:
+            return function(*args)
+        finally:
+            self._current = outer
+
     def readable(self, task: Task, *fds: int) -> Any:
         raise RuntimeError("what happens outside has no place in a schedule")
 
@@ -157,13 +164,10 @@ class Scheduled(Driver):
             hook(task)
 
     def _user_mode(self, task: Task, call: Call) -> None:
-        outer, self._current = self._current, task
         try:
-            self._values[task] = call.function(*call.args)
+            self._values[task] = self.user_mode(task, call.function, *call.args)
         except Exception as error:
             self._errors[task] = error
-        finally:
-            self._current = outer
         self.ready[task] = None
 
     def _ended(self, task: Task, result: Any, error: BaseException | None) -> None:

@@ -18,12 +18,18 @@ from .background import Background
 from .policy import DETACH, Policy
 from .pool import RequestPool
 from .request import Args, Request, RequestList, State
-from .task import Deadlock, Interrupted, Mode, Task, traced
+from .task import Deadlock, Interrupted, Mode, Sleep, Task, traced
 from .timeouts import CallAt, Timeouts
 from .wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
     from .device import Device
+
+
+_PENDING, _FINISHED = (
+    State.PENDING,
+    State.FINISHED,
+)  # a member of an Enum costs more to look up than a name of the module
 
 
 class Connection:
@@ -45,6 +51,7 @@ class Connection:
         self.unused_list = RequestPool(self, pool, reserve)
         self.pending = RequestList("key", "queue req on fc->pending", "remove req from fc->pending")
         self.waitq = WaitQueue("fc->waitq")
+        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, lambda: (), idle=True)
         self.interrupts: dict[int, Request] = {}
         self.forgets: deque[tuple[int, int]] = deque()
         self.forget_batch = 16
@@ -73,7 +80,7 @@ class Connection:
         Raises the OSError that the daemon answered; :class:`Interrupted`; ENOTCONN once the connection is gone,
         ECONNABORTED when it goes while the request is under way, ETIMEDOUT when its time has run out.
         """
-        req = await self.get_request(task, args)
+        req = self._get_now(task, args) or await self.get_request(task, args)
         try:
             await self.request_send(task, req)
             if req.error:
@@ -102,6 +109,16 @@ class Connection:
         except BaseException:
             self.num_waiting -= 1
             raise
+        return self._take(task, args)
+
+    def _get_now(self, task: Task, args: Args) -> Request | None:
+        """What :meth:`get_request` does where nothing holds it back; else None."""
+        if not self.initialized or self.refused or not self.connected or not self.unused_list.room(args.force):
+            return None
+        self.num_waiting += 1
+        return self._take(task, args)
+
+    def _take(self, task: Task, args: Args) -> Request:
         req = self.unused_list.take(task, args)
         req.caller = task
         return req
@@ -135,7 +152,8 @@ class Connection:
     def put_request(self, task: Task, req: Request) -> None:
         """Give it back to the pool; one that waits for a slot is woken."""
         self.recycle(req)
-        task.step("add request to fc->unused_list", 0)
+        if task.events is not None:
+            task.step("add request to fc->unused_list", 0)
 
     def recycle(self, req: Request) -> None:
         """Back to the pool, whoever does it: the caller, or for one that has left whoever ends the request."""
@@ -145,11 +163,14 @@ class Connection:
     @traced()
     async def request_send(self, task: Task, req: Request) -> None:
         """Queue the request, wake a reader, sleep until it is answered."""
-        self.timeouts.start(req)
+        if self.timeouts.limit:
+            self.timeouts.start(req)
         self.queue_pending(task, req)
-        await task.point("queued")
+        if task.points:
+            await task.point("queued")
         self.waitq.wake_up(task)
-        await task.point("woke a reader")
+        if task.points:
+            await task.point("woke a reader")
         await self.request_wait_answer(task, req)
 
     def queue_pending(self, task: Task | None, req: Request) -> None:
@@ -160,38 +181,45 @@ class Connection:
             return
         self.reqctr += 2
         req.key = req.unique = self.reqctr
-        self.pending.add(task, req, State.PENDING)
+        self.pending.add(task, req, _PENDING)
 
     @traced()
     async def request_wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
-        policy = self.policy
-
-        def leaving() -> Mode:
-            return self._leaving_mode(req)
-
-        def over() -> bool:
-            return req.finished or req.timed_out
-
-        def answerers() -> Iterable[Task] | None:
-            return None if req in self.timeouts.deadlines else self.answerers(req)
-
-        while not req.finished:
-            telling = policy.interrupt and not self.no_interrupt and not req.interrupted
+        while req.state is not _FINISHED:
+            telling = self._tells(req)
             try:
-                await req.waitq.wait_event(task, over, Mode.INTERRUPTIBLE if telling else leaving, answerers)
+                await req.waitq.wait_asleep(task, req.over, self._answer_sleep(req))
             except Interrupted as why:
                 if telling:
                     req.interrupted = True
                     self.queue_interrupt(req)
-                ended = isinstance(why, Deadlock) or task.signal_pending(leaving())
+                ended = isinstance(why, Deadlock) or task.signal_pending(self._leaving_mode(req))
                 if ended and await self._leave(task, req):
                     raise
-            if req.timed_out and not req.finished and await self._leave(task, req):
+            if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
                 raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
 
+    def _answer_sleep(self, req: Request) -> Sleep:
+        """The caller's, made once for each request of the pool."""
+        if req.asleep is None:
+
+            def answerers() -> Iterable[Task] | None:
+                return None if req in self.timeouts.deadlines else self.answerers(req)
+
+            req.asleep = Sleep(req.waitq.name, lambda: self._waking_mode(req), answerers)
+        return req.asleep
+
+    def _tells(self, req: Request) -> bool:
+        """Whether a signal now is one that the daemon is to hear of."""
+        return self.policy.interrupt and not self.no_interrupt and not req.interrupted
+
+    def _waking_mode(self, req: Request) -> Mode:
+        """Which signals wake the caller of ``req``, as things stand now: those that let it go, or that the daemon is told."""
+        return Mode.INTERRUPTIBLE if self._tells(req) else self._leaving_mode(req)
+
     def _leaving_mode(self, req: Request) -> Mode:
-        """Which signals let the caller of ``req`` go, as things stand now."""
+        """Which signals let it go."""
         args = req.args
         assert args is not None
         if args.force:
@@ -288,14 +316,10 @@ class Connection:
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
         self.readers[task] = None
-        await self.waitq.wait_event(
-            task,
-            lambda: self.request_pending or not self.connected,
-            Mode.INTERRUPTIBLE,
-            lambda: (),
-            exclusive=True,
-            idle=True,
-        )
+        await self.waitq.wait_asleep(task, self._to_read, self._idle, exclusive=True)
+
+    def _to_read(self) -> bool:
+        return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
 
     def resend(self, task: Task | None) -> None:
         """NOTIFY_RESEND (7.40): what was read and not answered is to be read again, first, under a number that says so."""
@@ -315,10 +339,11 @@ class Connection:
 
     def finish(self, task: Task | None, req: Request, error: int = 0, answered: int = 0) -> None:
         """The request ends, once: with the answer, with an error of ours, or with nothing due. Wakes who waits for it."""
-        req.move(State.FINISHED)
+        req.move(_FINISHED)
         req.error = error
         req.answered = answered
-        self.interrupts.pop(req.unique, None)
+        if self.interrupts:
+            self.interrupts.pop(req.unique, None)
         self.timeouts.stop(req)
         if req.background:
             args = req.args
@@ -327,7 +352,7 @@ class Connection:
             self.background.ended(task, args, error, answered)
         elif req.detached:
             self.recycle(req)
-        elif task is not None:
+        elif task is not None and task.events is not None:
             req.waitq.wake_up(task, all=True)
         else:
             req.waitq.wake_all()

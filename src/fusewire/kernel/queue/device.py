@@ -22,9 +22,12 @@ from ...wire.layouts import (
     OutHeader,
 )
 from .connection import Connection
-from .copy import Memory, copy_pages
+from .copy import Memory, at_once, copy_pages, copy_whole
 from .request import Request, RequestList, State
 from .task import Task, traced
+
+_unpack_header = OUT_HEADER.unpack_fields
+_READING, _PROCESSING, _WRITING = State.READING, State.PROCESSING, State.WRITING
 
 
 class Device:
@@ -95,6 +98,9 @@ class Device:
             if fc.forgets and fc.forgets_first():
                 return self._read_forgets(task, buffer)
             if fc.pending.requests:  # another reader may have taken it meanwhile
+                now = self.read_now(task, buffer)
+                if now is not None:
+                    return now
                 req = fc.pending.first()
                 if req.length <= len(buffer):
                     return await self._read_request(task, req, buffer)
@@ -107,29 +113,53 @@ class Device:
         fc.pending.remove(task, req)
         fc.finish(task, req, int(Errno.E2BIG if req.args.opcode is Opcode.SETXATTR else Errno.EIO))
 
-    async def _read_request(self, task: Task, req: Request, buffer: memoryview) -> int:
+    def read_now(self, task: Task, buffer: memoryview) -> int | None:
+        """What :meth:`read` does where a request is there and is copied at once; None where it takes more than that."""
         fc = self.connection
-        fc.pending.remove(task, req)
-        req.move(State.READING)
-        req.reader = task
-        req.device = self
-        self.io[req] = None
+        if not fc.pending.requests or fc.interrupts or fc.forgets or task.points or not fc.connected:
+            return None
+        req = fc.pending.first()
+        message = req.message()
+        size = sum(map(len, message))
+        if not at_once(task, size) or len(buffer) < max(MIN_READ_BUFFER, 80 + fc.max_write, size):
+            return None
+        self._begin_reading(task, req)
+        try:
+            copy_whole(task, req, message, buffer, "copy req to read buffer")
+        except BaseException:
+            self._copy_failed(task, req)
+            raise
+        self._end_reading(task, req)
+        return size
+
+    async def _read_request(self, task: Task, req: Request, buffer: memoryview) -> int:
+        self._begin_reading(task, req)
         await task.point("removed from pending")
         try:
             length = await copy_pages(task, req, req.message(), buffer, "copy req to read buffer")
         except BaseException:
             self._copy_failed(task, req)
             raise
+        self._end_reading(task, req)
+        await task.point("added to processing")
+        return length
+
+    def _begin_reading(self, task: Task, req: Request) -> None:
+        self.connection.pending.remove(task, req)
+        req.move(_READING)
+        req.reader = task
+        req.device = self
+        self.io[req] = None
+
+    def _end_reading(self, task: Task, req: Request) -> None:
         del self.io[req]
         assert req.args is not None
         if req.args.noreply:
-            fc.finish(task, req)
-            return length
-        self.processing.add(task, req, State.PROCESSING)
-        await task.point("added to processing")
+            self.connection.finish(task, req)
+            return
+        self.processing.add(task, req, _PROCESSING)
         if req.interrupted:
-            fc.queue_interrupt(req)
-        return length
+            self.connection.queue_interrupt(req)
 
     def _read_interrupt(self, task: Task, buffer: memoryview) -> int:
         unique, req = next(iter(self.connection.interrupts.items()))
@@ -163,48 +193,76 @@ class Device:
         device) or when nobody waits any more, EPERM before the mount, and lets the caller have EIO where the answer's body does
         not fit.
         """
-        fc = self.connection
+        now = self.write_now(task, buffers)
+        if now is not None:
+            return now
         length = sum(map(len, buffers))
         header, body = _split(buffers, length)
-        if header.unique == 0:
-            raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
-        if not -MAX_ERRNO <= header.error <= 0:
-            raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
-        task.step("look up req in fc->processing", header.unique)
-        req = self.processing.requests.get(header.unique & ~1)
+        req = self._begin_writing(task, header, length)
         if req is None:
-            raise OSError(int(Errno.ENOENT), f"no request {header.unique} waits for an answer here")
-        if header.unique & 1:
-            self._interrupt_answered(req, header, length)
             return length
-        self.processing.remove(task, req)
-        req.move(State.WRITING)
-        fc.interrupts.pop(req.unique, None)  # the daemon need not be told any more
-        req.reader = task
-        self.io[req] = None
         await task.point("removed from processing")
-        await self._take_answer(task, req, header, body)
-        return length
-
-    async def _take_answer(self, task: Task, req: Request, header: OutHeader, body: list[Memory]) -> None:
-        fc = self.connection
-        error = -header.error
-        answered = sum(map(len, body))
         try:
             if not req.detached:
-                _check_size(req, error, answered)
-                args = req.args
-                assert args is not None
-                await copy_pages(task, req, body, memoryview(args.out or b""), "copy write buffer to req")
+                await copy_pages(task, req, body, _room(req, header, length), "copy write buffer to req")
         except BaseException:
-            if req.aborted and self.deaf:
-                self._late_answer(req, header, body)
-            self._copy_failed(task, req)
+            self._writing_failed(task, req, header, body)
             raise
+        self._end_writing(task, req, header, body)
+        return length
+
+    def write_now(self, task: Task, buffers: Sequence[Memory]) -> int | None:
+        """What :meth:`write` does where the answer is copied at once; None where it takes more than that."""
+        length = sum(map(len, buffers))
+        if not at_once(task, length):
+            return None
+        header, body = _split(buffers, length)
+        req = self._begin_writing(task, header, length)
+        if req is None:
+            return length
+        try:
+            if not req.detached:
+                copy_whole(task, req, body, _room(req, header, length), "copy write buffer to req")
+        except BaseException:
+            self._writing_failed(task, req, header, body)
+            raise
+        self._end_writing(task, req, header, body)
+        return length
+
+    def _begin_writing(self, task: Task, header: OutHeader, length: int) -> Request | None:
+        """The request that is answered, now in our hands; None when that was an INTERRUPT."""
+        fc = self.connection
+        unique = header.unique
+        if unique == 0:
+            raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
+        if header.error and not -MAX_ERRNO <= header.error < 0:
+            raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
+        if task.events is not None:
+            task.step("look up req in fc->processing", unique)
+        req = self.processing.requests.get(unique & ~1)
+        if req is None:
+            raise OSError(int(Errno.ENOENT), f"no request {unique} waits for an answer here")
+        if unique & 1:
+            self._interrupt_answered(req, header, length)
+            return None
+        self.processing.remove(task, req)
+        req.move(_WRITING)
+        if fc.interrupts:
+            fc.interrupts.pop(unique, None)  # the daemon need not be told any more
+        req.reader = task
+        self.io[req] = None
+        return req
+
+    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
         if req.detached:
             self._late_answer(req, header, body)
         del self.io[req]
-        fc.finish(task, req, error, answered)
+        self.connection.finish(task, req, -header.error, header.len - OUT_HEADER_SIZE)
+
+    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
+        if req.aborted and self.deaf:
+            self._late_answer(req, header, body)
+        self._copy_failed(task, req)
 
     def _copy_failed(self, task: Task, req: Request) -> None:
         """End it, unless whoever gave it up has done so."""
@@ -213,7 +271,7 @@ class Device:
             self.connection.finish(task, req, int(error))
 
     @staticmethod
-    def _late_answer(req: Request, header: OutHeader, body: list[Memory]) -> None:
+    def _late_answer(req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
         """The caller has left and its memory with it: only what the answer granted is given back."""
         args = req.args
         assert args is not None
@@ -249,28 +307,30 @@ class Device:
             fc.finish(None, req, int(Errno.ECONNABORTED))
 
 
-def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, list[Memory]]:
+def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, Sequence[Memory]]:
     """The header, and what is left of the buffers behind it."""
     if length < OUT_HEADER_SIZE:
         raise OSError(int(Errno.EINVAL), f"{length} bytes are no answer: its header has 16")
     if len(buffers[0]) >= OUT_HEADER_SIZE:
         first: Memory = buffers[0]
-        rest = buffers[1:]
+        rest: Sequence[Memory] = buffers[1:]
     else:
         first, rest = b"".join(buffers), ()
-    header = OUT_HEADER.unpack(first)
+    header = OutHeader(*_unpack_header(first))
     if header.len != length:
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
-    body: list[Memory] = [memoryview(first)[OUT_HEADER_SIZE:]] if len(first) > OUT_HEADER_SIZE else []
-    body.extend(rest)
-    return header, body
+    if len(first) == OUT_HEADER_SIZE:
+        return header, rest
+    return header, (memoryview(first)[OUT_HEADER_SIZE:], *rest)
 
 
-def _check_size(req: Request, error: int, answered: int) -> None:
+def _room(req: Request, header: OutHeader, length: int) -> memoryview:
+    """The caller's memory for the answer's body. Raises EINVAL for one that does not fit it."""
     args = req.args
     assert args is not None
+    answered = length - OUT_HEADER_SIZE
     room = 0 if args.out is None else len(args.out)
-    if error:
+    if header.error:
         fits = answered == 0
     else:
         fits = answered == room or (args.argvar and answered < room)
@@ -279,6 +339,7 @@ def _check_size(req: Request, error: int, answered: int) -> None:
             int(Errno.EINVAL),
             f"{args.opcode.name} answered with {answered} bytes of body, {room} are right",
         )
+    return memoryview(args.out or b"")
 
 
 def _message(buffer: memoryview, opcode: Opcode, unique: int, nodeid: int, body: bytes) -> int:

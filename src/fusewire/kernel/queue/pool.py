@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
+_UNUSED = State.UNUSED
+
+
 class RequestPool:
     """The slots of one connection. ``in_use`` are those taken, the oldest first."""
 
@@ -49,7 +52,7 @@ class RequestPool:
         req = self.free.pop() if self.free else Request()
         self.in_use[req] = None
         req.args = args
-        if task is not None:
+        if task is not None and task.events is not None:
             task.step("get request from fc->unused_list")
         return req
 
@@ -57,7 +60,7 @@ class RequestPool:
         """Back to the pool, whoever does it; one that waits for a slot has its turn."""
         del self.in_use[req]
         if not req.aborted:  # else its copier still looks at it
-            req.move(State.UNUSED)
+            req.move(_UNUSED)
             req.reset()
             self.free.append(req)
         self.pass_on()

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from ...wire.codec import IN_HEADER_SIZE
 from ...wire.flags import Opcode
-from ...wire.layouts import IN_HEADER, InHeader
-from .task import Task
+from ...wire.layouts import IN_HEADER
+from .task import Sleep, Task
 from .wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # they are hashed at every step, and Enum's own hash is not cheap
 
 
+_pack_header = IN_HEADER.pack_fields
 _S = State
+_FINISHED = State.FINISHED  # a member of an Enum costs more to look up than a name of the module
 MOVES: dict[State, frozenset[State]] = {
     _S.UNUSED: frozenset({_S.PENDING, _S.BACKGROUND, _S.FINISHED}),
     _S.BACKGROUND: frozenset({_S.PENDING, _S.FINISHED}),
@@ -108,11 +110,12 @@ class Request:
     """
 
     __slots__ = (
-        "aborted", "answered", "args", "background", "caller", "created", "detached", "device", "error", "interrupted",
-        "key", "locked", "reader", "state", "timed_out", "unique", "unlocked", "waitq",
+        "aborted", "answered", "args", "asleep", "background", "caller", "created", "detached", "device", "error",
+        "interrupted", "key", "locked", "reader", "state", "timed_out", "unique", "unlocked", "waitq",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.asleep: Sleep | None = None  # its caller's, made once
         self.state = State.UNUSED
         self.waitq = WaitQueue("req->waitq")
         self.unlocked = WaitQueue("req->locked")
@@ -160,6 +163,10 @@ class Request:
     def finished(self) -> bool:
         return self.state is State.FINISHED
 
+    def over(self) -> bool:
+        """What its caller waits for: the end, or that its time has run out."""
+        return self.state is _FINISHED or self.timed_out
+
     @property
     def length(self) -> int:
         """Header and body, in bytes."""
@@ -174,8 +181,8 @@ class Request:
         """Header and body, as the daemon reads them."""
         args = self.args
         assert args is not None
-        header = InHeader(self.length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid)
-        return (IN_HEADER.pack(header), *args.body)
+        header = _pack_header(self.length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
+        return (header, *args.body)
 
 
 class RequestList:
@@ -195,7 +202,7 @@ class RequestList:
     def add(self, task: Task | None, req: Request, state: State) -> None:
         req.move(state)
         self.requests[self.by(req)] = req
-        if task is not None:
+        if task is not None and task.events is not None:
             task.step(self._added, req.unique)
 
     def first(self) -> Request:
@@ -203,7 +210,8 @@ class RequestList:
 
     def remove(self, task: Task, req: Request) -> None:
         del self.requests[self.by(req)]
-        task.step(self._removed, req.unique)
+        if task.events is not None:
+            task.step(self._removed, req.unique)
 
     def discard(self, req: Request) -> None:
         """Take out what nobody works on."""

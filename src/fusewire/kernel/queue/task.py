@@ -16,7 +16,7 @@ import functools
 import inspect as _inspect
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from ...inspect.events import EventStream, Kind
 from ...wire.errno import Errno
@@ -57,8 +57,9 @@ class Trap:
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[Trap, Any, Any]:
-        return (yield self)
+    def __await__(self) -> Generator[Any, Any, Any]:
+        # It yields itself, once. A tuple's iterator is no generator, but costs half; drivers send nothing back.
+        return iter((self,))  # type: ignore[return-value]
 
 
 class Sleep(Trap):
@@ -102,6 +103,9 @@ class Call(Trap):
 
     __slots__ = ("args", "function")
 
+    def __await__(self) -> Generator[Trap, Any, Any]:
+        return (yield self)
+
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.function = function
         self.args = args
@@ -112,9 +116,8 @@ class _Nothing:
 
     __slots__ = ()
 
-    def __await__(self) -> Generator[Trap, Any, None]:
-        return
-        yield  # pragma: no cover  (makes this a generator)
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return iter(())  # type: ignore[return-value]
 
 
 _NOTHING = _Nothing()
@@ -156,7 +159,7 @@ class Task:
 
     def point(self, name: str) -> Awaitable[None]:
         """``await task.point("queued")``: nothing, unless an explorer drives the task."""
-        return cast("Awaitable[None]", Point(name) if self.points else _NOTHING)
+        return Point(name) if self.points else _NOTHING
 
     # -- signals --------------------------------------------------------------------------------------------------
 
@@ -214,7 +217,7 @@ def traced(
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-            task = cast(Task, args[index])
+            task: Any = args[index]
             if task.events is None:
                 return function(*args, **kwargs)
             return recorded(task, task.events, *args, **kwargs)

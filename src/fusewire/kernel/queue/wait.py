@@ -8,8 +8,8 @@ A semaphore is handed over by whoever releases it, first come first served, so i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
 
 from ...wire.errno import Errno
 from .task import Interrupted, Mode, Sleep, Task
@@ -32,7 +32,10 @@ class Waiter:
 
     def wake(self) -> None:
         self.woken = True
-        self.task.wake()
+        task = self.task
+        if task.sleep is not None:  # as Task.wake
+            task.sleep = None
+            task.on_wake(task)
 
 
 class WaitQueue:
@@ -44,7 +47,7 @@ class WaitQueue:
         self.name = name
         self.waiters: deque[Waiter] = deque()
 
-    async def wait_event(
+    def wait_event(
         self,
         task: Task,
         condition: Callable[[], bool],
@@ -53,22 +56,33 @@ class WaitQueue:
         *,
         exclusive: bool = False,
         idle: bool = False,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Sleep until ``condition()``. Raises :class:`Interrupted` when a signal that ``mode`` lets through comes first."""
+        return self.wait_asleep(task, condition, Sleep(self.name, mode, enders, idle), exclusive)
+
+    async def wait_asleep(
+        self, task: Task, condition: Callable[[], bool], sleep: Sleep, exclusive: bool = False
+    ) -> None:
+        """As :meth:`wait_event`, with a ``sleep`` that was made before: for who sleeps the same sleep again and again."""
+        if condition():
+            return
         slept = False
-        sleep = Sleep(self.name, mode, enders, idle)
-        while not condition():
+        while True:
             waiter = Waiter(task, exclusive)
             self.waiters.append(waiter)
             try:
-                await task.point("prepared to wait")
-                if not waiter.woken and not task.signal_pending(sleep.mode):
-                    if not slept:
+                if task.points:
+                    await task.point("prepared to wait")
+                signalled = task.dying or task.pending_signals
+                if not waiter.woken and not (signalled and task.signal_pending(sleep.mode)):
+                    if not slept and task.events is not None:
                         task.step(f"sleep on {self.name}")
                     slept = True
                     task.sleep = sleep
                     await sleep
-                if task.signal_pending(sleep.mode) and not condition():
+                satisfied = condition()
+                signalled = task.dying or task.pending_signals
+                if signalled and not satisfied and task.signal_pending(sleep.mode):
                     task.step("interrupted by signal")
                     raise Interrupted(self.name, bool(task.dying))
             except BaseException:
@@ -79,18 +93,21 @@ class WaitQueue:
                 task.sleep = None
                 if not waiter.woken:
                     self.waiters.remove(waiter)
-        if slept:
+            if satisfied:
+                break
+        if slept and task.events is not None:
             task.step("woken up")
 
     def wake_up(self, task: Task, *, all: bool = False) -> None:
         """``task`` wakes whoever sleeps here: all, or the non-exclusive ones and one exclusive."""
-        task.step(f"wake up {self.name}")
+        if task.events is not None:
+            task.step(f"wake up {self.name}")
         self.wake_all() if all else self.wake_one()
 
     def wake_one(self) -> None:
         """Wake the non-exclusive waiters up to and with the first exclusive one (Linux's wake_up)."""
-        for waiter in list(self.waiters):
-            self.waiters.remove(waiter)
+        while self.waiters:
+            waiter = self.waiters.popleft()
             waiter.wake()
             if waiter.exclusive:
                 break
@@ -123,8 +140,10 @@ class Semaphore:
         """
         if self.owner is None:
             self.owner = task
-            task.step(f"acquire {self.name}")
-            await task.point("semaphore acquired")
+            if task.events is not None:
+                task.step(f"acquire {self.name}")
+            if task.points:
+                await task.point("semaphore acquired")
             return
         if self.owner is task:
             raise OSError(int(Errno.EDEADLK), f"{task!r} has {self.name} already")
@@ -158,7 +177,8 @@ class Semaphore:
         """Hand it to the first waiter. Releasing what one does not have is a bug of ours."""
         if self.owner is not task:
             raise AssertionError(f"{task!r} releases {self.name}, which {self.owner!r} has")
-        task.step(f"release {self.name}")
+        if task.events is not None:
+            task.step(f"release {self.name}")
         if self.waiters:
             waiter = self.waiters.popleft()
             self.owner = waiter.task

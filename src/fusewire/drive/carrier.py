@@ -1,0 +1,197 @@
+"""Who carries the messages of a daemon that lives behind a socket.
+
+Rules. At most one unread message lies in the socket (SIOCOUTQ tells whether it was read), so ``pending`` and ``processing``
+keep their meaning. A caller that leaves takes its message back, by our own duplicate of the daemon's end, if it is still
+unread. That duplicate keeps the socket open: where we hold one, the daemon's death comes by pidfd and not as an end of file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+from ..kernel.queue import Call, Connection, Device, Request
+from ..kernel.vfs import ProgramTask
+from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
+from ..wire.flags import PAGE_SIZE
+from ..wire.layouts import IN_HEADER, OUT_HEADER
+from .link import LARGEST, Link
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+SMALL = 1 << 18  # bytes: what is longer is sent outside the kernel's lock
+_unpack_in = IN_HEADER.unpack_fields
+_unpack_out = OUT_HEADER.unpack_fields
+GONE = frozenset({errno.ENODEV, errno.EINTR, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
+
+
+class DaemonError(OSError):
+    """The daemon did not come up, or went away; the text says why, with what it printed last."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Carrier:
+    """A daemon behind ``link`` and the two tasks that carry its messages: ``feed`` to it, ``drain`` from it.
+
+    ``pid`` is the daemon's, where it is a process whose death is to be noticed. ``name`` is what errors call it.
+    """
+
+    def __init__(self, link: Link, driver: Driver, name: str, pid: int | None = None) -> None:
+        self.link = link
+        self.driver = driver
+        self.name = name
+        self.refused: list[str] = []  # answers that the kernel half did not take
+        self.last: Request | None = None  # whose message went into the socket last
+        self._maybe_unread = False  # that message was not seen to be read yet
+        self._hung_up = False
+        self.pidfd = None if pid is None else os.pidfd_open(pid)
+        self._stop_reading, self._stop = os.pipe()
+        self._ends = (self._stop_reading,) if self.pidfd is None else (self.pidfd, self._stop_reading)
+
+    def attach(self, device: Device) -> None:
+        """The device that the messages come from and go to."""
+        self.device = device
+        device.deaf = True
+        device.unread = lambda req: req is self.last and self._unread()
+        device.take_back = self._take_back
+
+    # -- the tasks ------------------------------------------------------------------------------------------------
+
+    async def feed(self, task: ProgramTask, fd: int) -> None:
+        """From the kernel half to the daemon."""
+        task.opaque = True
+        fc = self.device.connection
+        buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
+        try:
+            while fc.connected and not task.dying:
+                await fc.request_wait(task)
+                if self._unread():
+                    if not await self._room(task):
+                        break
+                    continue
+                size = None if task.events is not None else self.device.read_now(task, buffer)
+                if size is None:
+                    size = await sys_read(task, fd, buffer)
+                self.last = self.device.processing.requests.get(_unpack_in(buffer)[2])
+                self._maybe_unread = True
+                await self._send(task, buffer[:size])
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        finally:
+            fc.abort(task)  # nobody carries messages any more
+        await sys_exit(task)
+
+    async def _send(self, task: ProgramTask, message: memoryview) -> None:
+        while message:
+            if len(message) <= SMALL:
+                sent = self.link.send(message)
+            else:
+                sent = await Call(self.link.send, message)
+            message = message[sent:]
+            if message and not await self._room(task):
+                return
+
+    async def _room(self, task: ProgramTask) -> bool:
+        """Wait until the daemon has read something; False when it is gone."""
+        await self.driver.readable(task, self.link.read_events, *self._ends)
+        self.link.consume_read_event()
+        return not self.ended()
+
+    async def drain(self, task: ProgramTask, fd: int) -> None:
+        """From the daemon to the kernel half; when the daemon dies, its descriptors close with it."""
+        task.opaque = True
+        fc = self.device.connection
+        sources = (self.link.fd, *self._ends)
+        buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
+        try:
+            while fc.connected and not task.dying:
+                await self.driver.readable(task, *sources)
+                size = self.link.receive(buffer)
+                if size:
+                    await self._take(task, fd, buffer[:size])
+                elif size == 0:
+                    self._hung_up = True
+                    break
+                elif self.ended():
+                    break
+        except OSError as error:
+            if error.errno not in GONE:
+                self.refused.append(str(error))
+            self._hung_up = True
+        fc.abort(task)
+        await sys_exit(task)
+
+    async def _take(self, task: ProgramTask, fd: int, answer: memoryview) -> None:
+        if self.last is not None and len(answer) >= OUT_HEADER.size and _unpack_out(answer)[2] == self.last.unique:
+            self._maybe_unread = False  # it was answered
+        try:
+            if task.events is not None or self.device.write_now(task, (answer,)) is None:
+                await sys_write(task, fd, (answer,))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                self.refused.append(str(error))
+
+    # -- what lies in the socket ----------------------------------------------------------------------------------
+
+    def _unread(self) -> bool:
+        """Whether the last message still lies in the socket."""
+        if self._maybe_unread:
+            self._maybe_unread = self.link.unread
+        return self._maybe_unread
+
+    def _take_back(self, req: Request) -> bool:
+        """The caller of ``req`` leaves: was its message still unread, and is it ours again?"""
+        if req is not self.last or not self._maybe_unread:
+            return False
+        return self.link.take_back() is not None
+
+    # -- beginning and end ----------------------------------------------------------------------------------------
+
+    def ended(self) -> bool:
+        """Whether the daemon is gone, or is to be left."""
+        return self._hung_up or bool(select.select(self._ends, [], [], 0)[0])
+
+    def await_init(self, fc: Connection, timeout: float) -> None:
+        """Until INIT is answered. Raises :class:`DaemonError`."""
+        end = time.monotonic() + timeout
+        while not fc.initialized:
+            left = end - time.monotonic()
+            if not fc.connected or self.ended():
+                raise self.why_ended()
+            if left <= 0:
+                raise self.error(errno.ETIMEDOUT, f"did not answer INIT within {timeout:g} seconds")
+            self.driver.pass_time(min(left, 0.05))
+        if fc.refused:
+            if not fc.connected or self.ended():
+                raise self.why_ended()
+            raise self.error(errno.EPROTO, "refused INIT, or speaks a major that we do not")
+        self.check_settled()
+
+    def check_settled(self) -> None:
+        """INIT was answered: will whoever did stay? Raises :class:`DaemonError`."""
+
+    def why_ended(self) -> DaemonError:
+        """The error for a daemon that ended before it had answered INIT."""
+        return self.error(errno.EIO, "ended, or closed its socket, before it had answered INIT")
+
+    def error(self, number: int, why: str) -> DaemonError:
+        return DaemonError(number, f"{self.name} {why}")
+
+    def request_stop(self) -> None:
+        """Wake the tasks that wait for it."""
+        with contextlib.suppress(OSError):
+            os.write(self._stop, b"x")
+
+    def stop(self) -> None:
+        """Let go of the socket, which is the daemon's end of file."""
+        self.link.close()
+        for fd in {self._stop, *self._ends}:
+            os.close(fd)

@@ -1,0 +1,245 @@
+"""Daemons behind a socket that the caller hands over: a thread of ours, or another process, with our own daemon's half."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import wait_until
+
+import fusewire
+from fusewire import DaemonError, Kernel, Process
+from fusewire.filesystems import MemoryFS
+from fusewire.wire import codec
+from fusewire.wire.codec import Message
+from fusewire.wire.flags import Opcode
+from fusewire.wire.layouts import InitOut
+
+KINDS = [pytest.param(socket.SOCK_SEQPACKET, id="seqpacket"), pytest.param(socket.SOCK_STREAM, id="stream")]
+DAEMON = """
+import sys, fusewire
+from fusewire.filesystems import MemoryFS
+fusewire.run(MemoryFS({"f": b"contents"}), "/dev/fd/" + sys.argv[1])
+"""
+
+
+@pytest.fixture(params=["inline", "threads"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    with Kernel(request.param) as kernel:
+        yield kernel
+
+
+def serve_in_a_thread(theirs: socket.socket) -> threading.Thread:
+    """Our daemon's half on the other end; it ends with the socket."""
+
+    def serve() -> None:
+        fusewire.Mounted(MemoryFS({"f": b"contents"}), f"/dev/fd/{theirs.detach()}").wait()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def serve_in_a_process(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", DAEMON, str(theirs.fileno())]
+    return subprocess.Popen(command, pass_fds=[theirs.fileno()])
+
+
+def use(process: Process) -> None:
+    """List, read, write, remove."""
+    assert process.listdir("/m") == ["f"]
+    fd = process.open("/m/f", os.O_RDONLY)
+    assert process.read(fd, 100) == b"contents"
+    process.close(fd)
+    data = os.urandom(2_500_000)
+    fd = process.open("/m/new", os.O_CREAT | os.O_RDWR)
+    assert process.write(fd, data) == len(data)
+    assert process.pread(fd, len(data), 0) == data
+    process.close(fd)
+    process.unlink("/m/new")
+    with pytest.raises(FileNotFoundError):
+        process.stat("/m/new")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_in_a_thread_is_used_and_ends_with_the_mount(kernel: Kernel, kind: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    thread = serve_in_a_thread(theirs)
+    mount = kernel.mount_socket(ours, "/m")
+    use(kernel.process())
+    assert mount.foreign is not None
+    assert mount.foreign.refused == []
+    mount.unmount()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_in_a_process_is_used_and_ends_with_the_mount(kernel: Kernel, kind: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with serve_in_a_process(theirs) as daemon:
+        mount = kernel.mount_socket(ours, "/m", theirs=theirs, pid=daemon.pid)
+        use(kernel.process())
+        mount.unmount()
+        assert daemon.wait(20) == 0
+
+
+def test_a_stream_over_the_network_will_do(kernel: Kernel) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    thread = serve_in_a_thread(theirs)
+    mount = kernel.mount_socket(ours, "/m")
+    use(kernel.process())
+    mount.unmount()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("known_by", ["end of file", "pidfd"])
+def test_the_death_of_the_daemon_frees_its_callers(kind: int, known_by: str) -> None:
+    with Kernel("threads") as kernel:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        with serve_in_a_process(theirs) as daemon:
+            if known_by == "pidfd":
+                kernel.mount_socket(ours, "/m", theirs=theirs, pid=daemon.pid)
+            else:
+                theirs.close()
+                kernel.mount_socket(ours, "/m")
+            mount = kernel.mounts[0]
+            process = kernel.process()
+            process.stat("/m")
+            daemon.send_signal(signal.SIGSTOP)
+            outcome: list[int | None] = []
+
+            def call() -> None:
+                try:
+                    process.mkdir("/m/d")
+                except OSError as error:
+                    outcome.append(error.errno)
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            wait_until(lambda: mount.connection.num_waiting)
+            daemon.kill()
+            caller.join(20)
+            assert outcome == [errno.ECONNABORTED]
+
+
+def test_an_unread_message_is_taken_back_where_the_daemons_end_is_ours_too() -> None:
+    with Kernel("threads") as kernel:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with serve_in_a_process(theirs) as daemon:
+            mount = kernel.mount_socket(ours, "/m", theirs=theirs, pid=daemon.pid)
+            process = kernel.process()
+            process.stat("/m")
+            daemon.send_signal(signal.SIGSTOP)
+            outcome: list[BaseException] = []
+
+            def call() -> None:
+                try:
+                    process.mkdir("/m/d")
+                except OSError as error:
+                    outcome.append(error)
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
+            process.kill(signal.SIGINT)
+            caller.join(20)
+            assert isinstance(outcome[0], InterruptedError)
+            daemon.send_signal(signal.SIGCONT)
+            assert kernel.process().listdir("/m") == ["f"]  # the daemon never saw the request
+            mount.unmount()
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_of_another_kind_is_refused(kernel: Kernel) -> None:
+    for ours, theirs, error in [
+        (*socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), ValueError),
+        (socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), None, OSError),
+    ]:
+        with pytest.raises(error):
+            kernel.mount_socket(ours, "/m")
+        assert kernel.mounts == []
+        ours.close()
+        if theirs is not None:
+            theirs.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_that_hangs_up_or_says_nothing_is_one_clear_line(kernel: Kernel, kind: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    theirs.close()
+    with pytest.raises(DaemonError, match="the daemon behind the socket ended, or closed its socket, before it had"):
+        kernel.mount_socket(ours, "/m")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with theirs, pytest.raises(DaemonError, match=r"did not answer INIT within 0\.2 seconds"):
+        kernel.mount_socket(ours, "/m", timeout=0.2)
+    assert kernel.mounts == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nonsense_instead_of_an_answer_ends_a_stream_and_is_refused_in_a_packet(kernel: Kernel, kind: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    theirs.sendall(b"\xff" * 40)
+    with theirs, pytest.raises(DaemonError):
+        kernel.mount_socket(ours, "/m", timeout=0.2)
+    assert kernel.mounts == []
+
+
+def test_answers_in_pieces_are_put_together(kernel: Kernel) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def serve() -> None:
+        header, _ = codec.decode_request(theirs.recv(1 << 16))
+        answer = codec.encode_reply(Opcode.INIT, header.unique, Message((InitOut(7, 31, max_write=8192),)))
+        for at in range(len(answer)):
+            theirs.send(answer[at : at + 1])
+            time.sleep(0.0005)
+
+    daemon = threading.Thread(target=serve)
+    daemon.start()
+    mount = kernel.mount_socket(ours, "/m")
+    daemon.join(20)
+    assert mount.connection.dialect.minor == 31
+    theirs.close()
+
+
+def test_descriptors_are_given_back(kernel: Kernel) -> None:
+    before = None
+    for _ in range(3):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        thread = serve_in_a_thread(theirs)
+        kernel.mount_socket(ours, "/m").unmount()
+        thread.join(20)
+        now = len(os.listdir("/proc/self/fd"))
+        assert before in (None, now)
+        before = now
+
+
+def test_the_socket_named_by_path_serves_two_mounts_after_each_other(kernel: Kernel, tmp_path: Path) -> None:
+    address = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(address)
+        server.listen()
+        for _ in range(2):
+            ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.connect(address)
+            thread = serve_in_a_thread(server.accept()[0])
+            mount = kernel.mount_socket(ours, "/m")
+            use(kernel.process())
+            mount.unmount()
+            thread.join(20)
