@@ -19,7 +19,15 @@ from .link import Link
 if TYPE_CHECKING:
     from .driver import Driver
 
-MOUNTPOINT = ("mountpoint", "mount point", "/dev/fd", "fusermount", "/dev/fuse", "failed to mount", "fuse: device not found")
+MOUNTPOINT = (
+    "mountpoint",
+    "mount point",
+    "/dev/fd",
+    "fusermount",
+    "/dev/fuse",
+    "failed to mount",
+    "fuse: device not found",
+)
 
 
 class ForeignDaemon(Carrier):
@@ -61,12 +69,13 @@ class ForeignDaemon(Carrier):
 
     def why_ended(self) -> DaemonError:
         """The error for a daemon that ended before it had answered INIT."""
-        status = self.process.wait(timeout=10)
+        try:
+            status = self.process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return self.error(errno.EIO, "closed its socket before it had answered INIT, and lives on")
         words = self.last_words()
         if status == 0:
-            why = (
-                "ended with status 0: it went into the background, or takes no /dev/fd/N; have it stay in the foreground (-f)"
-            )
+            why = "ended with status 0: it went into the background, or takes no /dev/fd/N; have it stay in the foreground (-f)"
         elif any(word in words for word in MOUNTPOINT):
             why = (
                 "does not take /dev/fd/N as a mountpoint: libfuse 3 and go-fuse programs do, those of libfuse 2 and those"

@@ -20,8 +20,8 @@ from ..wire.flags import PAGE_SIZE
 from .carrier import Carrier
 from .driver import Driver
 from .foreign import ForeignDaemon
-from .link import link
 from .inline import Inline
+from .link import link
 from .process import Path, Process
 from .threads import Threads
 

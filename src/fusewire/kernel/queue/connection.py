@@ -178,9 +178,7 @@ class Connection:
         while req.state is not _FINISHED:
             if self.policy.interrupt and not self.no_interrupt and not req.interrupted:
                 try:
-                    await req.waitq.wait_event(
-                        task, req.is_finished, Mode.INTERRUPTIBLE, lambda: self.answerers(req)
-                    )
+                    await req.waitq.wait_event(task, req.is_finished, Mode.INTERRUPTIBLE, lambda: self.answerers(req))
                 except Interrupted:
                     req.interrupted = True
                     self.queue_interrupt(req)
