@@ -48,6 +48,7 @@ class Carrier:
         self.link = link
         self.driver = driver
         self.name = name
+        self.pid = pid
         self.refused: list[str] = []  # answers that the kernel half did not take
         self.last: Request | None = None  # whose message went into the socket last
         self._maybe_unread = False  # that message was not seen to be read yet
@@ -141,6 +142,12 @@ class Carrier:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.refused.append(str(error))
+
+    @property
+    def may_be_in_this_process(self) -> bool:
+        """Whether the daemon is, or could be, a thread of ours."""
+        here = (0, os.getpid())
+        return (self.pid or 0) in here and self.link.sender in here
 
     # -- what lies in the socket ----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ..daemon import Operations, Session
@@ -17,6 +17,7 @@ from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
+from .aio import Pool, has_async_handlers, refuse_to_block
 from .carrier import Carrier
 from .driver import Driver
 from .foreign import ForeignDaemon
@@ -36,6 +37,7 @@ class Mount:
         self.sb = sb
         self.daemon = daemon
         self.foreign: Carrier | None = None
+        self.loop: EventLoop | None = None  # where its async handlers run
         self.workers: list[ProgramTask] = []
 
     @property
@@ -87,6 +89,7 @@ class Kernel:
         self.events = EventStream(clock=self.driver.now) if trace else None
         self.pool = pool
         self.mounts: list[Mount] = []
+        self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
         self._pid = 0
         self._connections = 0
         self._raised: list[Deadlocked] = []
@@ -114,6 +117,9 @@ class Kernel:
         mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
         daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
         loop = EventLoop()
+        if has_async_handlers(operations):
+            mount.loop = loop
+            self.driver.before_call = self._before_call
         for task in mount.workers:
             self.driver.start(task, serve(task, fd, session, loop, self.driver.user_mode))
         with self.driver.locked():
@@ -163,6 +169,8 @@ class Kernel:
             raise
         carrier.attach(mount.connection.devices[0])
         mount.foreign = carrier
+        if carrier.may_be_in_this_process:
+            self.driver.before_call = self._before_call
         mount.sb.largest = (carrier.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
         feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
         mount.daemon._unclaimed.clear()
@@ -247,6 +255,9 @@ class Kernel:
         self.close()
 
     # -- plumbing -------------------------------------------------------------------------------------------------
+
+    def _before_call(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        refuse_to_block(self, coroutine)
 
     def _next_pid(self) -> int:
         self._pid += 1
