@@ -94,20 +94,17 @@ def _ours_and_linux(
 ) -> None:
     """Our own kernel's half against Linux's: the systems of ``family`` against the one that is mounted and called ``linux``."""
     mounted = next((one for one in systems if (one.family, one.name, one.variant) == linux), None)
-    own = [system for system in systems if system.family == family]
-    if mounted is None or not own:
+    if mounted is None:
         return
-    table = _table(title, *(f"{system.name}, {place}" for system in own for place in PLACEMENTS))
-    for name in OPERATIONS:
-        cells = []
-        for system in own:
-            for place in PLACEMENTS:
-                key = (name, "off", place)
-                both = results.has(system, key) and results.has(mounted, key)
-                cells.append(_times(results, system, mounted, key) if both else "-")
-        if set(cells) != {"-"}:
-            table.add_row(_title((name, "off", "")), *cells)
-    if table.row_count:
+    keys = [key for key in results.measured() if results.has(mounted, key)]
+    own = [system for system in systems if system.family == family]
+    measured = [(system, key) for system in own for key in keys if results.has(system, key)]
+    columns = list(dict.fromkeys((system, place) for system, (_, _, place) in measured))
+    table = _table(title, *(f"{system.name}, {PLACEMENTS[place]}" for system, place in columns))
+    for name in dict.fromkeys(name for _, (name, _, _) in measured):
+        cells = [_times(results, system, mounted, (name, "off", place)) for system, place in columns]
+        table.add_row(_title((name, "off", "")), *cells)
+    if columns:
         console.print(table)
 
 

@@ -34,6 +34,10 @@ class Results:
     def has(self, system: System, key: Key) -> bool:
         return (system, key) in self.micros
 
+    def measured(self) -> list[Key]:
+        """All that was measured, each once."""
+        return list(dict.fromkeys(key for _, key in self.micros))
+
     def median(self, system: System, key: Key) -> float:
         """Over the rounds."""
         return median(value for value in self.micros[system, key] if value is not None)
