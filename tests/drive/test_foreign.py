@@ -181,7 +181,7 @@ def test_a_daemon_that_dies_frees_its_callers(tmp_path: Path) -> None:
 
         caller = threading.Thread(target=call)
         caller.start()
-        wait_until(lambda: mount.connection.in_use)
+        wait_until(lambda: mount.connection.unused_list.in_use)
         mount.foreign.process.kill()
         caller.join(20)
         assert outcome == [errno.ECONNABORTED]

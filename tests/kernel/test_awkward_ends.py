@@ -62,7 +62,7 @@ def test_node_0_for_something_made_is_eio_and_what_was_opened_is_released(opcode
         process = kernel.process()
         call = (lambda: process.open("/f", os.O_CREAT)) if opcode is Opcode.CREATE else (lambda: process.mkdir("/f"))
         assert errno_of(call) == errno.EIO
-        assert not mount.connection.in_use
+        assert not mount.connection.unused_list.in_use
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_what_a_late_answer_granted_goes_back() -> None:
         assert outcome == [errno.EINTR]
         let_go.set()
         wait_until(lambda: node.nlookup == 0)
-        wait_until(lambda: not mount.connection.in_use)
+        wait_until(lambda: not mount.connection.unused_list.in_use)
 
 
 def test_a_stream_of_forgets_does_not_starve_requests() -> None:

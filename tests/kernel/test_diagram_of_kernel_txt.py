@@ -146,7 +146,7 @@ def _swapped(owner: type, name: str, one: int, two: int) -> Any:
     [
         (owner, name, one, two)
         for owner, name, words in [
-            (Connection, "request_send", ("_queue_pending", "wake_up", "request_wait_answer")),
+            (Connection, "request_send", ("queue_pending", "wake_up", "request_wait_answer")),
             (Device, "read_now", ("_begin_reading", "copy_whole", "_end_reading")),
             (Device, "write_now", ("_begin_writing", "copy_whole", "_end_writing")),
             (Device, "_begin_writing", ("look up", "processing.remove")),

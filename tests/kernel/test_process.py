@@ -147,7 +147,7 @@ def test_nothing_is_leaked_by_a_life_of_calls(kernel: Kernel, process: Process) 
         process.unlink(f"/mnt/fuse/f{round_}")
     connection = mount.connection
     kernel.advance(0) if kernel.driver.__class__.__name__ == "Inline" else mount.unmount()
-    assert not connection.in_use
+    assert not connection.unused_list.in_use
     assert connection.num_waiting == 0
     assert not connection.pending.requests
 

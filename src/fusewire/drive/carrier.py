@@ -61,6 +61,7 @@ class Carrier:
     def attach(self, device: Device) -> None:
         """The device that the messages come from and go to."""
         self.device = device
+        device.deaf = True
         device.unread = lambda req: req is self.last and self._unread()
         device.take_back = self._take_back
 

@@ -53,6 +53,10 @@ class Driver(abc.ABC):
         """The kernel half's clock, in nanoseconds."""
 
     @abc.abstractmethod
+    def call_at(self, when: int, function: Callable[[], None]) -> None:
+        """Call ``function`` when the clock shows ``when``, as something outside any task."""
+
+    @abc.abstractmethod
     def readable(self, task: Task, *fds: int) -> Awaitable[None]:
         """Awaited by a task that speaks with the outside: until one of ``fds`` is readable."""
 

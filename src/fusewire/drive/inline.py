@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Mode, Sleep, Task, wait_graph
 from .driver import Buried, Coro, Driver
+from .timers import Timers
 
 T = TypeVar("T")
 QUIET = 5.0  # seconds that a daemon in another process may take over a RELEASE before we go on without its answer
@@ -47,6 +48,7 @@ class Inline(Driver):
         self._runs: list[Frame] = []
         self._current: list[Task] = []
         self._failure: BaseException | None = None  # what a worker ended with
+        self._timers = Timers()
         self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
         self._polled: dict[Task, tuple[int, ...]] = {}
         self._poll = select.poll()  # for those in ``_polled``
@@ -56,9 +58,21 @@ class Inline(Driver):
     def now(self) -> int:
         return self._time
 
+    def call_at(self, when: int, function: Callable[[], None]) -> None:
+        self._timers.add(when, function)
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self._time += int(seconds * 1e9)
+        end = self._time + int(seconds * 1e9)
+        while (due := self._timers.next) is not None and due <= end:
+            self._pass_to(due)
+            if not self._runs:
+                self.quiesce()
+        self._time = end
+
+    def _pass_to(self, when: int) -> None:
+        self._time = max(self._time, when)
+        self._timers.run(self._time)
 
     @property
     def current(self) -> Task | None:
@@ -215,7 +229,11 @@ class Inline(Driver):
 
     def _stuck(self, frame: Frame) -> None:
         """Nobody can go on: the innermost call waits for the outside, or in vain, or for what lies beneath it."""
-        if self._outside and self._look_outside(None):
+        due = self._timers.next
+        if self._outside and self._look_outside(None if due is None else max(0, due - self._time) / 1e9):
+            return
+        if due is not None:  # only time can help, and ours may be passed over
+            self._pass_to(due)
             return
         buried = [beneath for beneath in self._runs[:-1] if beneath.done]
         if buried:

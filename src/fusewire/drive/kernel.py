@@ -11,8 +11,7 @@ from typing import Any
 from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
-from ..kernel.queue import DETACH, Connection, Deadlock, Device, Policy, wait_graph
-from ..kernel.queue.policy import POLICIES
+from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
@@ -25,6 +24,13 @@ from .inline import Inline
 from .link import link
 from .process import Path, Process
 from .threads import Threads
+
+
+def _driver(name: str, on_deadlock: str | None) -> Driver:
+    if name not in ("inline", "threads"):
+        raise ValueError(f"the drivers are inline and threads, not {name!r}")
+    kind: Callable[..., Driver] = Inline if name == "inline" else Threads
+    return kind() if on_deadlock is None else kind(on_deadlock)
 
 
 class Mount:
@@ -44,11 +50,14 @@ class Mount:
     def connection(self) -> Connection:
         return self.sb.connection
 
+    @property
+    def control(self) -> Control:
+        """What fusectl shows of a mount (waiting, abort, limits), and the list of its requests."""
+        return Control(self.connection, self.kernel._init_task, self.kernel.driver.locked)
+
     def abort(self) -> None:
         """As writing to fusectl's ``abort``: whatever waits for this mount is freed."""
-        driver = self.kernel.driver
-        with driver.locked():
-            self.connection.abort(self.kernel._init_task)
+        self.control.abort()
         self.kernel._quiesce()
 
     def unmount(self) -> None:
@@ -65,29 +74,32 @@ class Mount:
 
 
 class Kernel:
-    """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread) or ``"threads"``.
+    """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread), ``"threads"``, or one's own.
 
     ``policy``: what a signal does to a waiting caller, ``"detach"`` or ``"linux"``. ``on_deadlock``: ``"report"``,
     ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events.
-    ``pool``: how many requests a mount may have in use at once. A context manager: at its end everything is unmounted.
+    ``pool``: how many requests a mount may have in use at once, ``reserve`` how many more of those that close files.
+    ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
+    manager: at its end everything is unmounted.
     """
 
     def __init__(
         self,
-        driver: str = "inline",
+        driver: str | Driver = "inline",
         *,
         policy: str | Policy = DETACH,
         on_deadlock: str | None = None,
         trace: bool = False,
         pool: int = 16_384,
+        reserve: int = 64,
+        request_timeout: float = 0,
     ) -> None:
-        if driver not in ("inline", "threads"):
-            raise ValueError(f"the drivers are inline and threads, not {driver!r}")
-        kind: Callable[..., Driver] = Inline if driver == "inline" else Threads
-        self.driver: Driver = kind() if on_deadlock is None else kind(on_deadlock)
+        self.driver = driver if isinstance(driver, Driver) else _driver(driver, on_deadlock)
         self.policy = POLICIES[policy] if isinstance(policy, str) else policy
         self.events = EventStream(clock=self.driver.now) if trace else None
         self.pool = pool
+        self.reserve = reserve
+        self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
         self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
         self._pid = 0
@@ -192,7 +204,11 @@ class Kernel:
         if not name.startswith(b"/"):
             raise ValueError(f"a mountpoint is an absolute path, not {path!r}")
         self._connections += 1
-        connection = Connection(self._connections, self.policy, self.pool)
+        driver = self.driver
+        connection = Connection(
+            self._connections, self.policy, self.pool, self.reserve, clock=driver.now, call_at=driver.call_at
+        )
+        connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
         daemon = self.process(comm)
         fd = daemon.program.files.install(DeviceFile(Device(connection)))
@@ -273,7 +289,7 @@ class Kernel:
             mount.foreign is not None
             and mount.connection.connected
             and mount.connection.initialized  # who waits for INIT has a limit of its own
-            and (mount.connection.in_use or mount.connection.forgets)
+            and (mount.connection.unused_list.in_use or mount.connection.forgets)
             for mount in self.mounts
         )
 

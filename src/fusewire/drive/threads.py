@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Sleep, Task
 from .driver import Coro, Driver, log
+from .timers import Timers
 
 T = TypeVar("T")
 
@@ -36,9 +37,31 @@ class Threads(Driver):
         self._parked: dict[Task, _thread.LockType] = {}
         self._workers: dict[Task, threading.Thread] = {}
         self._local = threading.local()
+        self._timers = Timers()
+        self._timer_set = threading.Condition(self._lock)
+        self._timer_runs = False
 
     def now(self) -> int:
         return time.monotonic_ns()
+
+    def call_at(self, when: int, function: Callable[[], None]) -> None:
+        self._timers.add(when, function)
+        if self._timer_runs:
+            self._timer_set.notify()
+        else:
+            self._timer_runs = True
+            threading.Thread(target=self._ring, name="fusewire timers", daemon=True).start()
+
+    def _ring(self) -> None:
+        """The body of a thread that lives as long as there is a timer."""
+        with self._lock:
+            while (due := self._timers.next) is not None:
+                left = due - self.now()
+                if left > 0:
+                    self._timer_set.wait(left / 1e9)
+                else:
+                    self._timers.run(self.now())
+            self._timer_runs = False
 
     @property
     def current(self) -> Task | None:

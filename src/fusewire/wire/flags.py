@@ -208,6 +208,23 @@ class PollFlag(IntFlag):
     SCHEDULE_NOTIFY = 1 << 0
 
 
+class PollEvent(IntFlag):
+    """poll(2)'s, which are also EPOLL*."""
+
+    IN = 0x001
+    PRI = 0x002
+    OUT = 0x004
+    ERR = 0x008
+    HUP = 0x010
+    NVAL = 0x020
+    RDNORM = 0x040
+    RDBAND = 0x080
+    WRNORM = 0x100
+    WRBAND = 0x200
+    MSG = 0x400
+    RDHUP = 0x2000
+
+
 class AttrFlag(IntFlag):
     SUBMOUNT = 1 << 0
     DAX = 1 << 1

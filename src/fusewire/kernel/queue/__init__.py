@@ -4,8 +4,9 @@ It knows nothing of paths or files, and is small enough to explore every interle
 """
 
 from .connection import Connection
+from .control import Control, RequestInfo
 from .device import Device
-from .policy import DETACH, LINUX, Policy
+from .policy import DETACH, LINUX, POLICIES, Policy
 from .request import Args, Request, State
 from .task import Call, Deadlock, Interrupted, Mode, Point, Sleep, Task, traced
 from .wait import Semaphore, WaitQueue
@@ -14,9 +15,11 @@ from .waits import can_go_on, wait_graph
 __all__ = [
     "DETACH",
     "LINUX",
+    "POLICIES",
     "Args",
     "Call",
     "Connection",
+    "Control",
     "Deadlock",
     "Device",
     "Interrupted",
@@ -24,6 +27,7 @@ __all__ = [
     "Point",
     "Policy",
     "Request",
+    "RequestInfo",
     "Semaphore",
     "Sleep",
     "State",

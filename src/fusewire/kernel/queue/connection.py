@@ -1,50 +1,63 @@
 """``fc`` of ``kernel.txt``: one filesystem's queue of requests, and what callers and readers do with it.
 
 Names are the diagram's: ``unused_list`` (the pool), ``pending``, ``waitq``, :meth:`request_send`, :meth:`request_wait`,
-:meth:`request_wait_answer`. What FUSE grew since stands beside them: background requests, forgets, interrupts, abort.
+:meth:`request_wait_answer`. What FUSE grew since stands beside them: forgets, interrupts, background requests, time limits.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.errno import Errno
+from ...wire.flags import UNIQUE_RESEND
 from ...wire.table import LATEST, Dialect
+from .background import Background
 from .policy import DETACH, Policy
+from .pool import RequestPool
 from .request import Args, Request, RequestList, State
-from .task import Interrupted, Mode, Sleep, Task, traced
+from .task import Deadlock, Interrupted, Mode, Sleep, Task, traced
+from .timeouts import CallAt, Timeouts
 from .wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
     from .device import Device
 
-_UNUSED, _PENDING, _FINISHED = State.UNUSED, State.PENDING, State.FINISHED
+
+_PENDING, _FINISHED = (
+    State.PENDING,
+    State.FINISHED,
+)  # a member of an Enum costs more to look up than a name of the module
 
 
 class Connection:
-    """One mount's queue. ``number`` is what fusectl would call it; ``pool`` how many requests may be in use at once."""
+    """One mount's queue. ``number`` is what fusectl would call it; ``pool`` how many requests may be in use at once, and
+    ``reserve`` how many more of those that nothing may hold back. ``clock`` gives nanoseconds, ``call_at`` rings at one."""
 
-    def __init__(self, number: int, policy: Policy = DETACH, pool: int = 16_384) -> None:
+    def __init__(
+        self,
+        number: int,
+        policy: Policy = DETACH,
+        pool: int = 16_384,
+        reserve: int = 64,
+        clock: Callable[[], int] = time.monotonic_ns,
+        call_at: CallAt | None = None,
+    ) -> None:
         self.number = number
         self.policy = policy
-        self.pool = pool
-        self.unused_list: list[Request] = []
-        self.unused_waitq = WaitQueue("fc->unused_list")
-        self.in_use: dict[Request, None] = {}
-        self.pending = RequestList("queue req on fc->pending", "remove req from fc->pending")
+        self.clock = clock
+        self.unused_list = RequestPool(self, pool, reserve)
+        self.pending = RequestList("key", "queue req on fc->pending", "remove req from fc->pending")
         self.waitq = WaitQueue("fc->waitq")
-        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, _nobody, idle=True)
+        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, lambda: (), idle=True)
         self.interrupts: dict[int, Request] = {}
         self.forgets: deque[tuple[int, int]] = deque()
         self.forget_batch = 16
-        self.bg_queue: deque[Request] = deque()
-        self.max_background = 12
-        self.congestion_threshold = 9
-        self.num_background = 0
-        self.active_background = 0
+        self.background = Background(self)
         self.blocked_waitq = WaitQueue("fc->blocked_waitq")
+        self.timeouts = Timeouts(self, clock, call_at)
         self.devices: list[Device] = []
         self.readers: dict[Task, None] = {}
         self.lock_waiters: dict[Waiter, None] = {}
@@ -53,6 +66,8 @@ class Connection:
         self.initialized = False
         self.connected = True
         self.refused = False  # INIT failed: every caller gets ECONNREFUSED
+        self.abort_error = False  # the daemon asked for ECONNABORTED on an abort (ABORT_ERROR)
+        self.aborted_with_error = False
         self.no_interrupt = False
         self.dialect: Dialect = LATEST
         self.max_write = 4096
@@ -63,30 +78,30 @@ class Connection:
         """Ask, and wait for the answer: returns the length of its body in bytes, which is then in ``args.out``.
 
         Raises the OSError that the daemon answered; :class:`Interrupted`; ENOTCONN once the connection is gone,
-        ECONNABORTED when it goes while the request is under way.
+        ECONNABORTED when it goes while the request is under way, ETIMEDOUT when its time has run out.
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
-            if task.points or task.events is not None:
-                await self.request_send(task, req)
-            else:  # the same, with nobody there to stop it or to be told
-                self._queue_pending(task, req)
-                self.waitq.wake_one()
-                await self.request_wait_answer(task, req)
+            await self.request_send(task, req)
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {Errno(req.error).name}")
             return req.answered
+        except GeneratorExit:  # whoever drives the task drops it: nobody is there to give anything back
+            req.detached = True
+            raise
         finally:
             if not req.detached:
                 self.put_request(task, req)
 
     async def get_request(self, task: Task, args: Args, *, background: bool = False) -> Request:
         """Take a request from the pool; sleep while INIT is unanswered, while too much is in the background, or while the
-        pool is empty. Forced requests wait for none of these."""
+        pool is empty. Forced requests have a reserve, and wait for nothing else."""
         self.num_waiting += 1
         try:
-            if not args.force and (self._blocked(background) or self._full()):
+            if not args.force:
                 await self._admission(task, background)
+            elif not self.unused_list.room(force=True):
+                await self._forced_admission(task, args)
             if self.refused and not args.force:
                 raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
             if not self.connected:
@@ -94,46 +109,45 @@ class Connection:
         except BaseException:
             self.num_waiting -= 1
             raise
-        return self._take(task, args, background)
+        return self._take(task, args)
 
     def _get_now(self, task: Task, args: Args) -> Request | None:
         """What :meth:`get_request` does where nothing holds it back; else None."""
-        if not self.initialized or self.refused or not self.connected or len(self.in_use) >= self.pool:
+        if not self.initialized or self.refused or not self.connected or not self.unused_list.room(args.force):
             return None
         self.num_waiting += 1
-        return self._take(task, args, False)
+        return self._take(task, args)
 
-    def _take(self, task: Task | None, args: Args, background: bool) -> Request:
-        req = self.unused_list.pop() if self.unused_list else self._new_request()
-        self.in_use[req] = None
-        req.args = args
-        req.background = background
-        req.caller = None if background else task
-        if task is not None and task.events is not None:
-            task.step("get request from fc->unused_list")
-        return req
-
-    def _blocked(self, background: bool) -> bool:
-        return self.connected and (not self.initialized or (background and self.num_background >= self.max_background))
-
-    def _full(self) -> bool:
-        return self.connected and len(self.in_use) >= self.pool
-
-    def _new_request(self) -> Request:
-        req = Request()
-        req.asleep = Sleep(req.waitq.name, lambda: self._answer_mode(req), lambda: self.answerers(req))
+    def _take(self, task: Task, args: Args) -> Request:
+        req = self.unused_list.take(task, args)
+        req.caller = task
         return req
 
     async def _admission(self, task: Task, background: bool) -> None:
-        while self._blocked(background) or self._full():
-            if self._blocked(background):
+        def blocked() -> bool:
+            return self.connected and (not self.initialized or (background and self.background.blocked))
+
+        pool = self.unused_list
+        while True:
+            if blocked():
                 await self.blocked_waitq.wait_event(
-                    task, lambda: not self._blocked(background), Mode.KILLABLE, self.serving, exclusive=True
+                    task, lambda: not blocked(), Mode.KILLABLE, self.serving, exclusive=True
                 )
+            elif not pool.room(force=False):
+                await pool.wait(task, force=False)
+                if blocked():
+                    pool.pass_on()  # the slot was for me, and I cannot use it now
             else:
-                await self.unused_waitq.wait_event(
-                    task, lambda: not self._full(), Mode.INTERRUPTIBLE, self._holders, exclusive=True
-                )
+                break
+
+    async def _forced_admission(self, task: Task, args: Args) -> None:
+        """Even the reserve is used up. Who is killed here leaves the request behind: it is sent all the same."""
+        try:
+            while not self.unused_list.room(force=True):
+                await self.unused_list.wait(task, force=True)
+        except Interrupted:
+            self.background.send(None, args.left_behind())
+            raise
 
     def put_request(self, task: Task, req: Request) -> None:
         """Give it back to the pool; one that waits for a slot is woken."""
@@ -143,19 +157,15 @@ class Connection:
 
     def recycle(self, req: Request) -> None:
         """Back to the pool, whoever does it: the caller, or for one that has left whoever ends the request."""
-        del self.in_use[req]
-        if not req.aborted:  # else its copier still looks at it
-            req.move(_UNUSED)
-            req.reset()
-            self.unused_list.append(req)
         self.num_waiting -= 1
-        if self.unused_waitq.waiters:
-            self.unused_waitq.wake_one()
+        self.unused_list.put(req)
 
     @traced()
     async def request_send(self, task: Task, req: Request) -> None:
         """Queue the request, wake a reader, sleep until it is answered."""
-        self._queue_pending(task, req)
+        if self.timeouts.limit:
+            self.timeouts.start(req)
+        self.queue_pending(task, req)
         if task.points:
             await task.point("queued")
         self.waitq.wake_up(task)
@@ -163,87 +173,108 @@ class Connection:
             await task.point("woke a reader")
         await self.request_wait_answer(task, req)
 
-    def _queue_pending(self, task: Task | None, req: Request) -> None:
+    def queue_pending(self, task: Task | None, req: Request) -> None:
+        """Where readers find it; where there are none any more it ends at once."""
+        req.created = self.clock()
         if not self.connected:
-            req.error = int(Errno.ENOTCONN)
-            req.move(_FINISHED)
+            self.finish(None, req, int(Errno.ENOTCONN))
             return
         self.reqctr += 2
-        req.unique = self.reqctr
+        req.key = req.unique = self.reqctr
         self.pending.add(task, req, _PENDING)
 
     @traced()
     async def request_wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
         while req.state is not _FINISHED:
-            if self.policy.interrupt and not self.no_interrupt and not req.interrupted:
-                try:
-                    await req.waitq.wait_event(task, req.is_finished, Mode.INTERRUPTIBLE, lambda: self.answerers(req))
-                except Interrupted:
+            telling = self._tells(req)
+            try:
+                await req.waitq.wait_asleep(task, req.over, self._answer_sleep(req))
+            except Interrupted as why:
+                if telling:
                     req.interrupted = True
                     self.queue_interrupt(req)
-                continue
-            try:
-                await req.waitq.wait_asleep(task, req.is_finished, req.asleep)
-            except Interrupted:
-                await self._leave(task, req)
-                raise
+                ended = isinstance(why, Deadlock) or task.signal_pending(self._leaving_mode(req))
+                if ended and await self._leave(task, req):
+                    raise
+            if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
+                raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
 
-    def _answer_mode(self, req: Request) -> Mode:
-        """Which signals end the wait for its answer, as things stand now."""
-        assert req.args is not None
-        if req.args.force:
+    def _answer_sleep(self, req: Request) -> Sleep:
+        """The caller's, made once for each request of the pool."""
+        if req.asleep is None:
+
+            def answerers() -> Iterable[Task] | None:
+                return None if req in self.timeouts.deadlines else self.answerers(req)
+
+            req.asleep = Sleep(req.waitq.name, lambda: self._waking_mode(req), answerers)
+        return req.asleep
+
+    def _tells(self, req: Request) -> bool:
+        """Whether a signal now is one that the daemon is to hear of."""
+        return self.policy.interrupt and not self.no_interrupt and not req.interrupted
+
+    def _waking_mode(self, req: Request) -> Mode:
+        """Which signals wake the caller of ``req``, as things stand now: those that let it go, or that the daemon is told."""
+        return Mode.INTERRUPTIBLE if self._tells(req) else self._leaving_mode(req)
+
+    def _leaving_mode(self, req: Request) -> Mode:
+        """Which signals let it go."""
+        args = req.args
+        assert args is not None
+        if args.force:
             return self.policy.forced
-        unread = req.state is _PENDING or (req.device is not None and req.device.unread(req))
+        unread = req.state is State.PENDING or (req.device is not None and req.device.unread(req))
         return self.policy.unread if unread else self.policy.answer
 
-    async def _leave(self, task: Task, req: Request) -> None:
-        """The caller goes before the answer came. A copy that is under way is waited for: it writes to our memory."""
+    async def _leave(self, task: Task, req: Request) -> bool:
+        """The caller goes before the answer came. A copy that is under way is waited for: it writes to our memory; False
+        when the answer was complete then."""
         await req.unlocked.wait_event(task, lambda: not req.locked, Mode.UNINTERRUPTIBLE, lambda: self.answerers(req))
         args = req.args
         assert args is not None
+        self.timeouts.stop(req)
         if req.finished:
-            return
-        if req.state is _PENDING and not args.force:
+            return False
+        if args.force:  # stays, and has no memory of the caller's
+            req.detached = True
+            req.caller = None
+        elif req.state is State.PENDING and self.policy.withdraw:
             self.pending.remove(task, req)
-            req.move(_FINISHED)
+            req.move(State.FINISHED)
         elif req.state in (State.READING, State.WRITING):
             req.give_up()
-            req.move(_FINISHED)
-        elif req.state is State.PROCESSING and req.device is not None and not args.force and req.device.take_back(req):
+            req.move(State.FINISHED)
+        elif req.state is State.PROCESSING and req.device is not None and req.device.take_back(req):
             req.device.processing.remove(task, req)
-            req.move(_FINISHED)
+            req.move(State.FINISHED)
         else:
             req.detached = True
             req.caller = None
+        return True
 
     # -- without waiting ------------------------------------------------------------------------------------------
 
     async def request_send_background(self, task: Task, args: Args) -> None:
         """Queue a request that nobody waits for; ``args.end`` is called when it ends. Blocks while there are too many."""
-        self._queue_background(task, await self.get_request(task, args, background=True))
+        self.background.queue(task, await self.get_request(task, args, background=True))
 
     def send_forced(self, task: Task | None, args: Args) -> None:
         """Queue a request that nobody waits for and that nothing holds back: RELEASE, INIT."""
+        self.background.send(task, args)
+
+    def send_notify_reply(self, task: Task | None, args: Args, unique: int) -> None:
+        """Queue NOTIFY_REPLY under the number that the daemon chose. No answer is due."""
+        if not self.connected:
+            raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
         self.num_waiting += 1
-        self._queue_background(task, self._take(task, args, True))
-
-    def _queue_background(self, task: Task | None, req: Request) -> None:
-        req.move(State.BACKGROUND)
-        self.num_background += 1
-        self.bg_queue.append(req)
-        self.flush_bg_queue(task)
-
-    def flush_bg_queue(self, task: Task | None) -> None:
-        """Let background requests through to ``pending``, up to ``max_background`` at a time."""
-        while self.bg_queue and (self.active_background < self.max_background or not self.connected):
-            req = self.bg_queue.popleft()
-            self.active_background += 1
-            self._queue_pending(task, req)
-            if req.finished:
-                self._background_ended(task, req)
-            else:
-                self._wake_reader(task)
+        req = self.unused_list.take(task, args)
+        req.detached = True
+        req.created = self.clock()
+        self.reqctr += 2
+        req.unique, req.key = unique, self.reqctr
+        self.pending.add(task, req, State.PENDING)
+        self.wake_reader(task)
 
     def queue_forget(self, task: Task | None, nodeid: int, nlookup: int) -> None:
         """Tell the daemon that ``nlookup`` references to ``nodeid`` are gone. Needs no request and no answer."""
@@ -251,9 +282,9 @@ class Connection:
             self.forgets.append((nodeid, nlookup))
             if task is not None:
                 task.step(f"queue forget of node {nodeid}")
-            self._wake_reader(task)
+            self.wake_reader(task)
 
-    def _wake_reader(self, task: Task | None) -> None:
+    def wake_reader(self, task: Task | None) -> None:
         if task is not None:
             self.waitq.wake_up(task)
         else:
@@ -290,6 +321,20 @@ class Connection:
     def _to_read(self) -> bool:
         return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
 
+    def resend(self, task: Task | None) -> None:
+        """NOTIFY_RESEND (7.40): what was read and not answered is to be read again, first, under a number that says so."""
+        again: dict[int, Request] = {}
+        for device in self.devices:
+            for req in device.processing.drain():
+                self.interrupts.pop(req.unique, None)
+                req.move(State.PENDING)
+                req.reader = req.device = None
+                req.unique |= UNIQUE_RESEND
+                again[req.key] = req
+        if again:
+            self.pending.requests = dict(sorted(again.items())) | self.pending.requests
+            self.waitq.wake_all()
+
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(self, task: Task | None, req: Request, error: int = 0, answered: int = 0) -> None:
@@ -299,8 +344,12 @@ class Connection:
         req.answered = answered
         if self.interrupts:
             self.interrupts.pop(req.unique, None)
+        self.timeouts.stop(req)
         if req.background:
-            self._background_ended(task, req)
+            args = req.args
+            assert args is not None
+            self.recycle(req)
+            self.background.ended(task, args, error, answered)
         elif req.detached:
             self.recycle(req)
         elif task is not None and task.events is not None:
@@ -308,17 +357,13 @@ class Connection:
         else:
             req.waitq.wake_all()
 
-    def _background_ended(self, task: Task | None, req: Request) -> None:
+    def abandon(self, req: Request, error: int) -> None:
+        """A background request whose time has run out in the daemon's hands: it has ended for us, and its answer is late."""
         args = req.args
         assert args is not None
-        self.num_background -= 1
-        self.active_background -= 1
-        error, answered = req.error, req.answered
-        self.recycle(req)
-        self.blocked_waitq.wake_one()
-        if args.end is not None:
-            args.end(error, answered)
-        self.flush_bg_queue(task)
+        req.background = False
+        req.detached = req.timed_out = True
+        self.background.ended(None, args, error, 0)
 
     def initialize(self, dialect: Dialect, max_write: int) -> None:
         """INIT was answered: callers may come in."""
@@ -333,18 +378,18 @@ class Connection:
         self.initialized = True
         self.blocked_waitq.wake_all()
 
-    def abort(self, task: Task) -> None:
+    def abort(self, task: Task, *, with_error: bool = False) -> None:
         """End it: every request with ECONNABORTED, every reader with ENODEV, every wait for a semaphore with ENOTCONN.
 
-        No step of the daemon is needed. A page that is being copied is finished by its copier. Idempotent.
+        No step of the daemon is needed. A page that is being copied is finished by its copier. Idempotent. ``with_error``:
+        readers get ECONNABORTED, if the daemon asked for that in INIT.
         """
         if not self.connected:
             return
         task.step(f"abort connection {self.number}")
+        self.aborted_with_error = with_error and self.abort_error
         self.connected = False
-        ending = list(self.bg_queue)
-        self.bg_queue.clear()
-        self.active_background += len(ending)
+        ending = self.background.drain()
         ending += self.pending.drain()
         for device in self.devices:
             ending += device.disconnect()
@@ -352,9 +397,10 @@ class Connection:
         self.forgets.clear()
         for req in ending:
             self.finish(None, req, int(Errno.ECONNABORTED))
+        self.background.end_owed()
         self.waitq.wake_all()
         self.blocked_waitq.wake_all()
-        self.unused_waitq.wake_all()
+        self.unused_list.wake_all()
         for waiter in list(self.lock_waiters):
             waiter.task.wake()
 
@@ -374,19 +420,8 @@ class Connection:
 
     def answerers(self, req: Request) -> Iterable[Task]:
         """Who could end the wait for this answer: any reader while it is unread, then the one who read it."""
-        if req.state in (_PENDING, State.BACKGROUND):
+        if req.state in (State.PENDING, State.BACKGROUND):
             return self.serving()
         if req.reader is None or req.reader.exited:
             return ()
         return (req.reader,)
-
-    def _holders(self) -> Iterable[Task]:
-        for req in self.in_use:
-            if req.caller is not None:
-                yield req.caller
-            else:
-                yield from self.answerers(req)
-
-
-def _nobody() -> Iterable[Task]:
-    return ()

@@ -41,6 +41,7 @@ def copy_whole(task: Task, req: Request, pieces: Iterable[Memory], into: memoryv
 async def copy_pages(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> int:
     """As :func:`copy_whole`, page by page; with no points to stop at, piece by piece and outside the kernel's lock.
     Raises OSError(ENOENT) on an abort."""
+    check_given_up(req)
     task.step(what, req.unique)
     at = 0
     try:

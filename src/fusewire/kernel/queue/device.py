@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ...wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ...wire.errno import MAX_ERRNO, Errno
-from ...wire.flags import MIN_READ_BUFFER, Opcode
+from ...wire.flags import MIN_READ_BUFFER, Opcode, PollEvent
 from ...wire.layouts import (
     BATCH_FORGET_IN,
     FORGET_IN,
@@ -31,33 +31,68 @@ _READING, _PROCESSING, _WRITING = State.READING, State.PROCESSING, State.WRITING
 
 
 class Device:
-    """One open (or cloned) /dev/fuse. An answer must come by the device that its request was read from."""
+    """One open (or cloned) /dev/fuse. An answer must come by the device that its request was read from.
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.processing = RequestList("add req to fc->processing", "remove from fc->processing")
+    Without a connection it is as /dev/fuse is before the mount: nothing but :meth:`clone` works.
+    """
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self._connection: Connection | None = None
+        self.processing = RequestList("unique", "add req to fc->processing", "remove from fc->processing")
         self.io: dict[Request, None] = {}
-        # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back.
+        # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back; whoever
+        # writes into the socket does not hear that an answer was refused (ENOENT), and so cannot take back what it granted.
+        self.deaf = False
         self.unread: Callable[[Request], bool] = lambda req: False
         self.take_back: Callable[[Request], bool] = lambda req: False
+        if connection is not None:
+            self._attach(connection)
+
+    def _attach(self, connection: Connection) -> None:
+        self._connection = connection
         connection.devices.append(self)
+
+    @property
+    def connection(self) -> Connection:
+        """Raises EPERM before the mount."""
+        if self._connection is None:
+            raise OSError(int(Errno.EPERM), "this /dev/fuse is not mounted")
+        return self._connection
+
+    def clone(self, other: Device) -> None:
+        """FUSE_DEV_IOC_CLONE: become one more device of ``other``'s connection. Raises EINVAL when this one has a connection
+        already, or the other has none."""
+        if self._connection is not None or other._connection is None:
+            raise OSError(int(Errno.EINVAL), "a fresh /dev/fuse becomes a clone of a mounted one")
+        self._attach(other._connection)
+
+    def poll(self) -> PollEvent:
+        """What poll(2) shows now: always writable; readable when a request waits; an error without a connection."""
+        fc = self._connection
+        if fc is None or not fc.connected or self not in fc.devices:
+            return PollEvent.ERR
+        return PollEvent.OUT | (PollEvent.IN if fc.request_pending else PollEvent(0))
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     @traced("fuse_dev_read")
-    async def read(self, task: Task, buffer: memoryview) -> int:
+    async def read(self, task: Task, buffer: memoryview, *, nonblock: bool = False) -> int:
         """Wait for one request and copy it into ``buffer``; returns its length in bytes.
 
-        Raises EINVAL for a buffer smaller than max(8192, 80 + max_write), ENODEV once unmounted or aborted, ENOENT when the
-        request was given up during the copy (read again), EINTR on a signal.
+        Raises EPERM before the mount, EINVAL for a buffer smaller than max(8192, 80 + max_write), ENODEV once unmounted or
+        aborted (ECONNABORTED for an abort where INIT asked for that), ENOENT when the request was given up during the copy
+        (read again), EINTR on a signal, and with ``nonblock`` EAGAIN instead of a wait.
         """
         fc = self.connection
         if len(buffer) < max(MIN_READ_BUFFER, 80 + (fc.max_write if fc.initialized else 0)):
             raise OSError(int(Errno.EINVAL), f"a read buffer of {len(buffer)} bytes is too small")
         while True:
+            if nonblock and fc.connected and not fc.request_pending:
+                raise OSError(int(Errno.EAGAIN), "no request waits")
             await fc.request_wait(task)
             if not fc.connected:
-                raise OSError(int(Errno.ENODEV), "unmounted, or the connection was aborted")
+                gone = Errno.ECONNABORTED if fc.aborted_with_error else Errno.ENODEV
+                raise OSError(int(gone), "unmounted, or the connection was aborted")
             if fc.interrupts:
                 return self._read_interrupt(task, buffer)
             if fc.forgets and fc.forgets_first():
@@ -66,7 +101,17 @@ class Device:
                 now = self.read_now(task, buffer)
                 if now is not None:
                     return now
-                return await self._read_request(task, fc.pending.first(), buffer)
+                req = fc.pending.first()
+                if req.length <= len(buffer):
+                    return await self._read_request(task, req, buffer)
+                self._does_not_fit(task, req)
+
+    def _does_not_fit(self, task: Task, req: Request) -> None:
+        """Nobody can read it with such a buffer: it ends, and the next one is looked at."""
+        fc = self.connection
+        assert req.args is not None
+        fc.pending.remove(task, req)
+        fc.finish(task, req, int(Errno.E2BIG if req.args.opcode is Opcode.SETXATTR else Errno.EIO))
 
     def read_now(self, task: Task, buffer: memoryview) -> int | None:
         """What :meth:`read` does where a request is there and is copied at once; None where it takes more than that."""
@@ -76,7 +121,7 @@ class Device:
         req = fc.pending.first()
         message = req.message()
         size = sum(map(len, message))
-        if not at_once(task, size) or len(buffer) < MIN_READ_BUFFER or len(buffer) < 80 + fc.max_write:
+        if not at_once(task, size) or len(buffer) < max(MIN_READ_BUFFER, 80 + fc.max_write, size):
             return None
         self._begin_reading(task, req)
         try:
@@ -108,6 +153,10 @@ class Device:
 
     def _end_reading(self, task: Task, req: Request) -> None:
         del self.io[req]
+        assert req.args is not None
+        if req.args.noreply:
+            self.connection.finish(task, req)
+            return
         self.processing.add(task, req, _PROCESSING)
         if req.interrupted:
             self.connection.queue_interrupt(req)
@@ -141,7 +190,8 @@ class Device:
         """Take one answer, in one or more buffers; returns its length in bytes.
 
         Raises EINVAL for what is not an answer to this request, ENOENT for an unknown unique (or one read by another
-        device), and lets the caller have EIO where the answer's body does not fit.
+        device) or when nobody waits any more, EPERM before the mount, and lets the caller have EIO where the answer's body does
+        not fit.
         """
         now = self.write_now(task, buffers)
         if now is not None:
@@ -181,6 +231,7 @@ class Device:
 
     def _begin_writing(self, task: Task, header: OutHeader, length: int) -> Request | None:
         """The request that is answered, now in our hands; None when that was an INTERRUPT."""
+        fc = self.connection
         unique = header.unique
         if unique == 0:
             raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
@@ -196,6 +247,8 @@ class Device:
             return None
         self.processing.remove(task, req)
         req.move(_WRITING)
+        if fc.interrupts:
+            fc.interrupts.pop(unique, None)  # the daemon need not be told any more
         req.reader = task
         self.io[req] = None
         return req
@@ -207,7 +260,7 @@ class Device:
         self.connection.finish(task, req, -header.error, header.len - OUT_HEADER_SIZE)
 
     def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
-        if req.aborted:
+        if req.aborted and self.deaf:
             self._late_answer(req, header, body)
         self._copy_failed(task, req)
 
@@ -231,7 +284,7 @@ class Device:
         if header.error == -Errno.ENOSYS:
             self.connection.no_interrupt = True
             self.connection.interrupts.clear()
-        elif header.error == -Errno.EAGAIN and req.interrupted:
+        elif header.error == -Errno.EAGAIN and req.interrupted and self.connection.policy.again:
             self.connection.queue_interrupt(req)
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -243,8 +296,8 @@ class Device:
 
     def release(self, task: Task) -> None:
         """close(2), or the death of the daemon: its own requests end with ECONNABORTED; the last device ends them all."""
-        fc = self.connection
-        if self not in fc.devices:
+        fc = self._connection
+        if fc is None or self not in fc.devices:
             return
         ending = self.disconnect()
         if len(fc.devices) == 1:

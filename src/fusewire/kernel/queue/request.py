@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ...wire.codec import IN_HEADER_SIZE
@@ -65,7 +66,7 @@ class Args:
     """
 
     __slots__ = (
-        "argvar", "body", "end", "force", "gid", "late", "nodeid", "noreply", "opcode", "out", "pid", "probe", "uid",
+        "argvar", "body", "end", "force", "gid", "late", "nodeid", "noreply", "opcode", "out", "pid", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -93,23 +94,28 @@ class Args:
         self.end = end
         self.uid, self.gid, self.pid = creds
 
+    def left_behind(self) -> Args:
+        """The same, to be sent although the caller has gone, and its memory with it."""
+        creds = self.uid, self.gid, self.pid
+        return Args(self.opcode, self.nodeid, self.body, force=self.force, late=self.late, creds=creds)
+
 
 class Request:
     """``req`` of ``kernel.txt``. Lives on ``fc->unused_list`` between uses.
 
     ``caller`` is who waits for the answer (None once it left, and for background requests); ``reader`` the task that read
     it; ``locked`` is set while a page is copied and nothing may take the caller's memory away; ``aborted`` tells a copier
-    to stop; ``error`` is 0 or a positive errno, ``answered`` the length of the answer's body in bytes.
+    to stop; ``error`` is 0 or a positive errno, ``answered`` the length of the answer's body in bytes; ``created`` when it
+    was queued, in nanoseconds; ``key`` its place in the order in which all came.
     """
 
     __slots__ = (
-        "aborted", "answered", "args", "asleep", "background", "caller", "detached", "device", "error", "interrupted", "locked",
-        "reader", "state", "unique", "unlocked", "waitq",
+        "aborted", "answered", "args", "asleep", "background", "caller", "created", "detached", "device", "error",
+        "interrupted", "key", "locked", "reader", "state", "timed_out", "unique", "unlocked", "waitq",
     )  # fmt: skip
 
-    asleep: Sleep  # its caller's, made once
-
     def __init__(self) -> None:
+        self.asleep: Sleep | None = None  # its caller's, made once
         self.state = State.UNUSED
         self.waitq = WaitQueue("req->waitq")
         self.unlocked = WaitQueue("req->locked")
@@ -119,6 +125,9 @@ class Request:
         """As fresh from the pool."""
         self.args: Args | None = None
         self.unique = 0
+        self.key = 0
+        self.created = 0
+        self.timed_out = False
         self.caller: Task | None = None
         self.reader: Task | None = None
         self.device: Device | None = None
@@ -154,37 +163,45 @@ class Request:
     def finished(self) -> bool:
         return self.state is State.FINISHED
 
-    def is_finished(self) -> bool:
-        """As ``finished``: what its waiter waits for."""
-        return self.state is _FINISHED
+    def over(self) -> bool:
+        """What its caller waits for: the end, or that its time has run out."""
+        return self.state is _FINISHED or self.timed_out
 
-    def message(self) -> tuple[bytes | memoryview, ...]:
-        """Header and body, as the daemon reads them."""
+    @property
+    def length(self) -> int:
+        """Header and body, in bytes."""
         args = self.args
         assert args is not None
         length = IN_HEADER_SIZE
         for part in args.body:
             length += len(part)
-        header = _pack_header(length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
+        return length
+
+    def message(self) -> tuple[bytes | memoryview, ...]:
+        """Header and body, as the daemon reads them."""
+        args = self.args
+        assert args is not None
+        header = _pack_header(self.length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
         return (header, *args.body)
 
 
 class RequestList:
-    """``fc->pending``, ``fc->processing``: requests by their unique, in the order they came.
+    """``fc->pending``, ``fc->processing``: requests by their ``key``, or by their ``unique`` where answers look for that.
 
     Whoever adds or removes says so in the words of ``kernel.txt``.
     """
 
-    __slots__ = ("_added", "_removed", "requests")
+    __slots__ = ("_added", "_removed", "by", "requests")
 
-    def __init__(self, added: str, removed: str) -> None:
+    def __init__(self, by: str, added: str, removed: str) -> None:
         self.requests: dict[int, Request] = {}
+        self.by = attrgetter(by)
         self._added = added
         self._removed = removed
 
     def add(self, task: Task | None, req: Request, state: State) -> None:
         req.move(state)
-        self.requests[req.unique] = req
+        self.requests[self.by(req)] = req
         if task is not None and task.events is not None:
             task.step(self._added, req.unique)
 
@@ -192,9 +209,13 @@ class RequestList:
         return next(iter(self.requests.values()))
 
     def remove(self, task: Task, req: Request) -> None:
-        del self.requests[req.unique]
+        del self.requests[self.by(req)]
         if task.events is not None:
             task.step(self._removed, req.unique)
+
+    def discard(self, req: Request) -> None:
+        """Take out what nobody works on."""
+        del self.requests[self.by(req)]
 
     def drain(self) -> list[Request]:
         """Take all out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...wire.errno import Errno
 from ...wire.flags import ROOT_ID, InitFlag, Opcode
@@ -144,7 +144,7 @@ class FuseBase(Super):
         """When something valid for so long expires; for no time at all: it has expired."""
         return self.clock() + seconds * NANO + nanoseconds if seconds or nanoseconds else 0
 
-    def evict(self, task: ProgramTask, inode: Inode) -> None:
+    def evict(self, task: ProgramTask | None, inode: Inode) -> None:
         """Nobody here holds it: give the daemon its references back."""
         del self.inodes[inode.nodeid]
         if inode.nodeid != ROOT_ID:
@@ -165,11 +165,18 @@ class FuseBase(Super):
         opcode: Opcode,
         nodeid: int,
         release: ReleaseIn,
-        end: Any = None,
     ) -> None:
-        """RELEASE or RELEASEDIR: nobody waits for it and nothing holds it back."""
-        args = Args(opcode, nodeid, (RELEASE_IN.pack(release),), force=True, end=end)
-        self.connection.send_forced(task, args)
+        """RELEASE or RELEASEDIR: nobody waits for it and nothing holds it back. The inode is held until it ended, so that no
+        FORGET of it comes first."""
+        inode = self.inodes.get(nodeid)
+        if inode is not None:
+            inode.count += 1
+
+        def ended(error: int, answered: int) -> None:
+            if inode is not None:
+                inode.put(None)
+
+        self.connection.send_forced(task, Args(opcode, nodeid, (RELEASE_IN.pack(release),), force=True, end=ended))
 
 
 def c_string(*names: bytes) -> bytes:

@@ -64,7 +64,7 @@ class FuseSuper(FuseFile):
         self.max_read = min(pages * PAGE_SIZE, self.largest)
         self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE, self.largest)
         if out.minor >= 13:
-            self.connection.max_background = out.max_background or 12
-            self.connection.congestion_threshold = out.congestion_threshold or 9
+            background = self.connection.background
+            background.set_limits(out.max_background or 12, out.congestion_threshold or 9)
         minor = min(KERNEL_MINOR_VERSION, out.minor)
         self.connection.initialize(Dialect(minor, flags), max(PAGE_SIZE, out.max_write))

@@ -41,7 +41,7 @@ class Inode:
     def is_dir(self) -> bool:
         return stat.S_ISDIR(self.attr.mode)
 
-    def put(self, task: ProgramTask) -> None:
+    def put(self, task: ProgramTask | None) -> None:
         """Let go of one reference; at the last the inode is evicted."""
         self.count -= 1
         if not self.count:

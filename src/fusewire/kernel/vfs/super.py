@@ -19,7 +19,7 @@ class Super:
     device_number = 0
     mountpoint_dentry: Dentry | None = None  # what this filesystem covers
 
-    def evict(self, task: ProgramTask, inode: Inode) -> None:
+    def evict(self, task: ProgramTask | None, inode: Inode) -> None:
         """Nobody holds the inode any more."""
 
     async def lookup(self, task: ProgramTask, parent: Dentry, name: bytes) -> Dentry:

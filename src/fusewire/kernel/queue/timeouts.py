@@ -1,0 +1,80 @@
+"""Time limits, for each request by itself: ETIMEDOUT for who waits for it, and everything else goes on.
+
+(Linux knows only one end for a request that takes too long: of the whole connection.) A request that the daemon has not
+read is withdrawn; for one that it has, the caller leaves as it does for a signal, and a late answer is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ...wire.errno import Errno
+from .request import Request, State
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+CallAt = Callable[[int, Callable[[], None]], None]
+
+
+class Timeouts:
+    """``limit`` in nanoseconds, 0 for none; ``call_at`` is the driver's: it calls a function when its clock says so."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], int], call_at: CallAt | None) -> None:
+        self.connection = connection
+        self.clock = clock
+        self.limit = 0
+        self.call_at = call_at
+        self.deadlines: dict[Request, int] = {}  # in the order they run out, all limits being the same
+        self._armed = False
+
+    def set_limit(self, seconds: float) -> None:
+        """For the requests that come from now on. Raises ValueError for less than nothing, or where no clock rings."""
+        if seconds < 0:
+            raise ValueError(f"a request cannot have {seconds} seconds")
+        if seconds and self.call_at is None:
+            raise ValueError("this connection has no timer")
+        self.limit = int(seconds * 1e9)
+
+    def start(self, req: Request) -> None:
+        """The clock of ``req`` starts, unless it has none."""
+        if self.limit:
+            self.deadlines[req] = self.clock() + self.limit
+            if not self._armed:
+                self._arm(self.deadlines[req])
+
+    def stop(self, req: Request) -> None:
+        """It ended, or nobody waits for it any more."""
+        if self.deadlines:
+            self.deadlines.pop(req, None)
+
+    def _arm(self, when: int) -> None:
+        assert self.call_at is not None
+        self._armed = True
+        self.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._armed = False
+        now = self.clock()
+        for req, when in list(self.deadlines.items()):
+            if when > now:
+                self._arm(when)
+                break
+            if self.deadlines.pop(req, None) is not None:
+                self._expire(req)
+
+    def _expire(self, req: Request) -> None:
+        fc = self.connection
+        if not req.background:
+            req.timed_out = True
+            req.waitq.wake_all()  # the caller goes by itself
+            return
+        if req.state is State.BACKGROUND:
+            fc.background.remove(req)
+        elif req.state is State.PENDING:
+            fc.pending.discard(req)
+        else:
+            fc.abandon(req, int(Errno.ETIMEDOUT))
+            return
+        fc.finish(None, req, int(Errno.ETIMEDOUT))

@@ -1,0 +1,10 @@
+"""For those who test filesystems, and for the proofs of this one: a driver that tries interleavings, invariants, lies.
+
+``Scheduled`` runs a kernel's half step by step in an order of one's choice; ``Invariants`` says after each step whether all
+that must hold does; ``Liar`` answers a kernel's half with mutated messages.
+"""
+
+from .invariants import INVARIANTS, Broken, Invariants, Witness
+from .schedule import Endless, Outcome, Scheduled, at_random, pct
+
+__all__ = ["INVARIANTS", "Broken", "Endless", "Invariants", "Outcome", "Scheduled", "Witness", "at_random", "pct"]
