@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from rich.console import Console
 
 from . import report, rounds
-from .systems import Broken, Fleet, Refused, all_systems
+from .systems import HERE, Broken, Fleet, Refused, all_systems
 from .workloads import OPERATIONS
 
 _PLACES = ", ".join(f"{name} ({text})" for name, text in rounds.PLACEMENTS.items())
@@ -30,10 +31,24 @@ _PLACES = ", ".join(f"{name} ({text})" for name, text in rounds.PLACEMENTS.items
     "--cpus", default="one,free", show_default=True, metavar="NAME,...", help=f"Client and daemon: {_PLACES}."
 )
 @click.option("--quick", is_flag=True, help="10 ms an operation instead of 50.")
+@click.option(
+    "--callers",
+    "callers",
+    default=10_000,
+    show_default=True,
+    help="How many at once on our kernel half; 0: not measured.",
+)
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write every number there.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Where sources and mountpoints are made (TMPDIR).")
 def main(
-    count: int, only: str, systems: str, cpus: str, quick: bool, target: Path | None, scratch: Path | None
+    count: int,
+    only: str,
+    systems: str,
+    cpus: str,
+    quick: bool,
+    callers: int,
+    target: Path | None,
+    scratch: Path | None,
 ) -> None:
     """Measure our filesystems and those of other libraries, all mounted at once and in turn."""
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
@@ -74,6 +89,9 @@ def main(
             console.print(_machine(base, len(running), count), style="dim", markup=False)
             results = rounds.run(running, operations, count, seconds, placements, say)
         report.show(console, results, chosen)
+        if callers:
+            command = [sys.executable, "-m", "benchmarks.callers", str(callers)]
+            report.callers(console, json.loads(subprocess.check_output(command, cwd=HERE, timeout=600)))
         if target:
             target.write_text(json.dumps(report.as_json(results), indent=1))
     finally:

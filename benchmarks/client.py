@@ -1,6 +1,7 @@
 """The program that uses the filesystems, a process of its own: it takes orders as lines of JSON, and answers each with one.
 
-``python -m benchmarks.client`` works on mounts, with ``inline`` or ``threads`` on our own kernel's half, in process.
+``python -m benchmarks.client`` works on mounts, with ``inline`` or ``threads`` on our own kernel's half: with our memory
+filesystem in process, or with the program that the rest of the command line is.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ def main() -> None:
     if len(sys.argv) == 1:
         return serve(os)
     from fusewire import Kernel
-    from fusewire.filesystems import MemoryFS
 
-    filesystem = MemoryFS()
-    filesystem.entry_timeout = filesystem.attr_timeout = 0.0
     with Kernel(sys.argv[1]) as kernel:
-        kernel.mount(filesystem, "/mnt")
+        if len(sys.argv) > 2:
+            kernel.mount_command(sys.argv[2:], "/mnt")
+        else:
+            from fusewire.filesystems import MemoryFS
+
+            filesystem = MemoryFS()
+            filesystem.entry_timeout = filesystem.attr_timeout = 0.0
+            kernel.mount(filesystem, "/mnt")
         return serve(kernel.process("client"))
 
 

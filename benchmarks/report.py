@@ -22,7 +22,10 @@ def show(console: Console, results: Results, systems: list[System]) -> None:
                 _family(console, results, systems, family, caches, placement)
     for placement in PLACEMENTS:
         _backed(console, results, systems, placement)
-    _in_process(console, results, systems)
+    memory, passthrough = ("memory", "fusewire", ""), ("C", "passthrough_ll", "one thread")
+    title = "our kernel half / Linux's, with"
+    _ours_and_linux(console, results, systems, "in process", memory, f"{title} the memory filesystem in process")
+    _ours_and_linux(console, results, systems, "foreign", passthrough, f"{title} libfuse's passthrough_ll -s")
     console.print(
         "Microseconds per operation, the median of the rounds; in brackets the median, over the rounds, of ours divided by"
         " theirs: below 1 ours is faster. Peers are measured in two variants, of which each cell shows the faster one:"
@@ -86,21 +89,38 @@ def _backed(console: Console, results: Results, systems: list[System], placement
         console.print(table)
 
 
-def _in_process(console: Console, results: Results, systems: list[System]) -> None:
-    """Our own kernel's half against Linux's, with the same filesystem."""
-    mounted = next((system for system in systems if system.family == "memory" and system.name == "fusewire"), None)
-    own = [system for system in systems if system.family == "in process"]
-    if mounted is None or not own:
+def _ours_and_linux(
+    console: Console, results: Results, systems: list[System], family: str, linux: tuple[str, str, str], title: str
+) -> None:
+    """Our own kernel's half against Linux's: the systems of ``family`` against the one that is mounted and called ``linux``."""
+    mounted = next((one for one in systems if (one.family, one.name, one.variant) == linux), None)
+    if mounted is None:
         return
-    keys = [key for place in PLACEMENTS if results.has(mounted, key := ("stat", "off", place))]
-    columns = [f"mounted, {PLACEMENTS[place]}" for _, _, place in keys]
-    table = _table("in process: fusewire.Kernel, against the same filesystem on Linux", "Kernel", *columns)
-    for system in own:
-        cells = [_cell(results, system, mounted, key) for key in keys if results.has(system, key)]
-        if cells:
-            table.add_row(f"{_title(keys[0])}, {system.name}", f"{results.median(system, keys[0]):.1f}", *cells)
-    if table.row_count:
+    keys = [key for key in results.measured() if results.has(mounted, key)]
+    own = [system for system in systems if system.family == family]
+    measured = [(system, key) for system in own for key in keys if results.has(system, key)]
+    columns = list(dict.fromkeys((system, place) for system, (_, _, place) in measured))
+    table = _table(title, *(f"{system.name}, {PLACEMENTS[place]}" for system, place in columns))
+    for name in dict.fromkeys(name for _, (name, _, _) in measured):
+        cells = [_times(results, system, mounted, (name, "off", place)) for system, place in columns]
+        table.add_row(_title((name, "off", "")), *cells)
+    if columns:
         console.print(table)
+
+
+def _times(results: Results, ours: System, theirs: System, key: Key) -> str:
+    """Ours, Linux's, and the ratio of the two."""
+    ratio = results.ratio(ours, theirs, key)
+    shown = "-" if ratio is None else f"({ratio:.2f})"
+    return f"{results.median(ours, key):.1f} / {results.median(theirs, key):.1f} {shown}"
+
+
+def callers(console: Console, numbers: dict[str, float]) -> None:
+    """Requests in flight at once."""
+    console.print(
+        f"callers on threads: {numbers['callers']:.0f} with a request in flight after {numbers['started']:.1f} s,"
+        f" {numbers['kib']:.0f} KiB of memory each; all answered after {numbers['answered']:.1f} s more"
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -14,6 +14,7 @@ from .workloads import OPERATIONS
 Key = tuple[str, str, str]  # operation, caches, placement
 
 IN_PROCESS = ("stat",)
+FOREIGN = ("stat", "read-128k")
 BACKED = ("read-4k", "read-1m", "write-4k", "write-1m")
 # Where client and daemon run. A wake-up across processors costs more than a small request, and where the scheduler leaves a
 # daemon is a matter of luck that lasts: on one CPU is what compares the programs.
@@ -33,6 +34,10 @@ class Results:
     def has(self, system: System, key: Key) -> bool:
         return (system, key) in self.micros
 
+    def measured(self) -> list[Key]:
+        """All that was measured, each once."""
+        return list(dict.fromkeys(key for _, key in self.micros))
+
     def median(self, system: System, key: Key) -> float:
         """Over the rounds."""
         return median(value for value in self.micros[system, key] if value is not None)
@@ -46,7 +51,7 @@ class Results:
 
 def wanted_of(system: System, caches: str, operations: list[str]) -> list[str]:
     """Which of ``operations`` the system is asked for."""
-    limits = {"in process": IN_PROCESS, "backed": BACKED}.get(system.family)
+    limits = {"in process": IN_PROCESS, "foreign": FOREIGN, "backed": BACKED}.get(system.family)
     return [name for name in operations if limits is None or name in limits]
 
 

@@ -82,6 +82,7 @@ def all_systems(scratch: Path, say: Any) -> list[System]:
     else:
         systems.append(System("C", "passthrough_ll", (program,), "threads"))
         systems.append(System("C", "passthrough_ll", (program, "-s"), "one thread"))
+        systems += [System("foreign", driver, (program, "-s"), caches=("off",)) for driver in ("inline", "threads")]
     systems.append(System("plain", "the directory itself", caches=("off",)))
     systems += [System("in process", driver, caches=("off",)) for driver in ("inline", "threads")]
     return systems
@@ -158,11 +159,10 @@ class Running:
     refused: set[str] = field(default_factory=set)
 
     def pin(self, client: list[int], daemon: list[int]) -> None:
-        """Client and daemon, each with all its threads, to these CPUs."""
-        for pid, cpus in ((self.client.pid, client), (self.daemon.pid if self.daemon else 0, daemon)):
-            for task in os.listdir(f"/proc/{pid}/task") if pid else ():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(task), cpus)
+        """Client and daemon, each with all its threads, to these CPUs. A client's children are daemons."""
+        _pin(self.client.pid, client)
+        for daemon_pid in [self.daemon.pid] if self.daemon else _children(self.client.pid):
+            _pin(daemon_pid, daemon)
 
     def abort(self) -> None:
         """Free whoever waits for it."""
@@ -189,11 +189,14 @@ class Fleet:
         """Start it. Broken says why it did not."""
         if system.family == "in process":
             return Running(system, caches, self._own_client(system.name), "/mnt")
-        if self._client is None:
-            self._client = self._own_client()
         base = self.scratch / f"{system.family}-{system.name}-{system.variant}-{caches}".replace(" ", "-")
         source, mountpoint = base / "source", base / "mnt"
         source.mkdir(parents=True)
+        if system.family == "foreign":
+            command = system.arguments("{fd}", str(source), caches)
+            return Running(system, caches, self._own_client(system.name, *command), "/mnt")
+        if self._client is None:
+            self._client = self._own_client()
         mountpoint.mkdir()
         if not system.command:
             return Running(system, caches, self._client, str(source))
@@ -217,6 +220,17 @@ class Fleet:
         client = Client(*arguments)
         self._stack.callback(client.close)
         return client
+
+
+def _pin(pid: int, cpus: list[int]) -> None:
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(task), cpus)
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def _wait_for_mount(path: str, daemon: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from itertools import count, cycle
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
-SMALL, LARGE = 4096, 1 << 20
+SMALL, MIDDLE, LARGE = 4096, 1 << 17, 1 << 20
 FILE_SIZE = 8 * LARGE
 ENTRIES = 1000
 Micros = dict[str, float]
@@ -155,6 +155,7 @@ MEASURES: dict[str, Measure] = {
     "readdir": readdir,
     "ls": ls,
     "read-4k": _read("read-4k", SMALL),
+    "read-128k": _read("read-128k", MIDDLE),
     "read-1m": _read("read-1m", LARGE),
     "read-ahead-4k": _read_ahead("read-4k", SMALL),
     "read-ahead-1m": _read_ahead("read-1m", LARGE),
@@ -181,6 +182,7 @@ OPERATIONS = {
     "readdir": Operation("readdir of 1,000, per entry", "readdir", "readdir"),
     "ls": Operation("ls -l of 1,000, per entry", "ls", "ls"),
     "read-4k": Operation("read 4 KiB", "read-4k", "read-ahead-4k"),
+    "read-128k": Operation("read 128 KiB", "read-128k", None),
     "read-1m": Operation("read 1 MiB", "read-1m", "read-ahead-1m"),
     "write-4k": Operation("write 4 KiB", "write-4k", "write-4k"),
     "write-1m": Operation("write 1 MiB", "write-1m", "write-1m"),

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One short round, with all that it makes below ``tmp_path``."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--scratch", str(tmp_path), *arguments],
+        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--callers", "50", "--scratch", str(tmp_path),
+         *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -43,3 +44,16 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     ran = bench(tmp_path, "--only", "stat,fly")
     assert ran.returncode != 0
     assert "no operation is called fly; there are stat," in ran.stderr
+
+
+def test_our_kernel_half_is_compared_with_linuxs_and_takes_many_callers(tmp_path: Path) -> None:
+    target = tmp_path / "numbers.json"
+    systems = "memory/fusewire,in process/inline,foreign/inline,C/passthrough_ll"
+    ran = bench(tmp_path, "--only", "stat,read-128k", "--systems", systems, "--json", str(target))
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert "with the memory filesystem in process" in ran.stdout
+    assert "with libfuse's passthrough_ll -s" in ran.stdout
+    assert "callers on threads: 50 with a request in flight" in ran.stdout
+    foreign = [row for row in json.loads(target.read_text()) if row["family"] == "foreign"]
+    assert [row["operation"] for row in foreign] == ["stat", "stat", "read-128k", "read-128k"]
+    assert all(micros > 0 for row in foreign for micros in row["micros"])

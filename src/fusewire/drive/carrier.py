@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from ..kernel.queue import Call, Connection, Device, Request
 from ..kernel.vfs import ProgramTask
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
-from ..wire.flags import PAGE_SIZE
-from ..wire.layouts import IN_HEADER, OUT_HEADER
+from ..wire.errno import error_name
+from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, PAGE_SIZE
+from ..wire.layouts import IN_HEADER, INIT_OUT, OUT_HEADER
 from .link import LARGEST, Link
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ class Carrier:
         self.link = link
         self.driver = driver
         self.name = name
+        self.pid = pid
         self.refused: list[str] = []  # answers that the kernel half did not take
         self.last: Request | None = None  # whose message went into the socket last
         self._maybe_unread = False  # that message was not seen to be read yet
         self._hung_up = False
+        self._init_answer = b""
         self.pidfd = None if pid is None else os.pidfd_open(pid)
         self._stop_reading, self._stop = os.pipe()
         self._ends = (self._stop_reading,) if self.pidfd is None else (self.pidfd, self._stop_reading)
@@ -132,12 +135,20 @@ class Carrier:
     async def _take(self, task: ProgramTask, fd: int, answer: memoryview) -> None:
         if self.last is not None and len(answer) >= OUT_HEADER.size and _unpack_out(answer)[2] == self.last.unique:
             self._maybe_unread = False  # it was answered
+        if not self.device.connection.initialized:
+            self._init_answer = bytes(answer[: OUT_HEADER.size + INIT_OUT.size])
         try:
             if task.events is not None or self.device.write_now(task, (answer,)) is None:
                 await sys_write(task, fd, (answer,))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.refused.append(str(error))
+
+    @property
+    def may_be_in_this_process(self) -> bool:
+        """Whether the daemon is, or could be, a thread of ours."""
+        here = (0, os.getpid())
+        return (self.pid or 0) in here and self.link.sender in here
 
     # -- what lies in the socket ----------------------------------------------------------------------------------
 
@@ -172,7 +183,7 @@ class Carrier:
         if fc.refused:
             if not fc.connected or self.ended():
                 raise self.why_ended()
-            raise self.error(errno.EPROTO, "refused INIT, or speaks a major that we do not")
+            raise self.error(errno.EPROTO, _refusal(self._init_answer))
         self.check_settled()
 
     def check_settled(self) -> None:
@@ -195,3 +206,14 @@ class Carrier:
         self.link.close()
         for fd in {self._stop, *self._ends}:
             os.close(fd)
+
+
+def _refusal(answer: bytes) -> str:
+    """What is wrong with this answer to INIT."""
+    header = OUT_HEADER.unpack(answer)
+    if header.error:
+        return f"refused INIT with {error_name(-header.error)}"
+    if header.len < OUT_HEADER.size + 8:
+        return f"answered INIT with {header.len - OUT_HEADER.size} bytes, 8 are the least"
+    spoken = INIT_OUT.unpack_short(answer[OUT_HEADER.size :])
+    return f"speaks FUSE {spoken.major}.{spoken.minor}, and we {KERNEL_VERSION}.{KERNEL_MINOR_VERSION}"

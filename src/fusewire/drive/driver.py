@@ -34,6 +34,7 @@ class Driver(abc.ABC):
         self.tasks: list[Task] = []
         self.deadlocks: list[Deadlocked] = []
         self.listeners: list[Callable[[Deadlocked], None]] = []
+        self.before_call: Callable[[Coro[Any]], None] | None = None  # may refuse a system call
 
     @abc.abstractmethod
     def run(self, task: Task, coroutine: Coro[T]) -> T:

@@ -69,7 +69,10 @@ class ForeignDaemon(Carrier):
 
     def why_ended(self) -> DaemonError:
         """The error for a daemon that ended before it had answered INIT."""
-        status = self.process.wait(timeout=10)
+        try:
+            status = self.process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return self.error(errno.EIO, "closed its socket before it had answered INIT, and lives on")
         words = self.last_words()
         if status == 0:
             why = "ended with status 0: it went into the background, or takes no /dev/fd/N; have it stay in the foreground (-f)"

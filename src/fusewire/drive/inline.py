@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import select
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Mode, Sleep, Task, wait_graph
@@ -51,6 +52,7 @@ class Inline(Driver):
         self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
         self._polled: dict[Task, tuple[int, ...]] = {}
         self._poll = select.poll()  # for those in ``_polled``
+        self._lent = 0  # the thread that alone may make calls
         self.busy_outside: Callable[[], bool] = lambda: False
 
     def now(self) -> int:
@@ -91,6 +93,13 @@ class Inline(Driver):
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
+        if self.before_call is not None:
+            self.before_call(coroutine)
+        if self._lent and self._lent != threading.get_ident():
+            coroutine.close()
+            raise RuntimeError(
+                "a call of process.aio is under way in another thread: await it, or use the threads driver"
+            )
         frame = Frame(task, coroutine, False)
         ready, runs = self._ready, self._runs
         beneath = self._frames.get(task)
@@ -118,6 +127,15 @@ class Inline(Driver):
             raise frame.error
         result: T = frame.result
         return result
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """For so long this thread is the one that everything runs on."""
+        self._lent = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._lent = 0
 
     def quiesce(self) -> None:
         """Let everyone who can go on do so, until nobody can."""

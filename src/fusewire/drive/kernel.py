@@ -16,6 +16,7 @@ from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
+from .aio import Pool, has_async_handlers, refuse_to_block
 from .carrier import Carrier
 from .driver import Driver
 from .foreign import ForeignDaemon
@@ -42,6 +43,7 @@ class Mount:
         self.sb = sb
         self.daemon = daemon
         self.foreign: Carrier | None = None
+        self.loop: EventLoop | None = None  # where its async handlers run
         self.workers: list[ProgramTask] = []
 
     @property
@@ -102,6 +104,7 @@ class Kernel:
         self.reserve = reserve
         self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
+        self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
         self._pid = 0
         self._connections = 0
         self._raised: list[Deadlocked] = []
@@ -125,9 +128,13 @@ class Kernel:
         session.who = self._who
         loop = EventLoop()
         user_mode = self.driver.user_mode
-        return self.mount_with(
+        mount = self.mount_with(
             lambda task, fd, mount: serve(task, fd, session, loop, user_mode), path, workers=workers, comm=comm
         )
+        if has_async_handlers(operations):
+            mount.loop = loop
+            self.driver.before_call = self._before_call
+        return mount
 
     def mount_with(self, worker: Worker, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
         """Mount what a daemon of one's own serves: ``worker(task, fd, mount)`` is the coroutine of each of its tasks, which
@@ -186,6 +193,8 @@ class Kernel:
             raise
         carrier.attach(mount.connection.devices[0])
         mount.foreign = carrier
+        if carrier.may_be_in_this_process:
+            self.driver.before_call = self._before_call
         mount.sb.largest = (carrier.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
         feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
         mount.daemon._unclaimed.clear()
@@ -274,6 +283,9 @@ class Kernel:
         self.close()
 
     # -- plumbing -------------------------------------------------------------------------------------------------
+
+    def _before_call(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        refuse_to_block(self, coroutine)
 
     def _next_pid(self) -> int:
         self._pid += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..kernel.vfs import Cred, Program, ProgramTask
 from ..kernel.vfs import syscalls as sc
 from ..wire.layouts import Attr
+from .aio import Async
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -43,6 +44,11 @@ class Process:
     @property
     def comm(self) -> str:
         return self.program.comm
+
+    @property
+    def aio(self) -> Async:
+        """The same calls as coroutines, for code inside an event loop."""
+        return Async(self, self)
 
     # -- files ----------------------------------------------------------------------------------------------------
 

@@ -107,6 +107,8 @@ class Threads(Driver):
                 self.forget(task)
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
+        if self.before_call is not None:
+            self.before_call(coroutine)
         interrupted: KeyboardInterrupt | None = None
         error: BaseException | None = None
         value: Any = None

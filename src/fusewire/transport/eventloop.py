@@ -53,6 +53,10 @@ class EventLoop:
             self._thread.start()
         return self._loop
 
+    def is_running_here(self) -> bool:
+        """Whether this very code runs in it."""
+        return threading.current_thread() is self._thread
+
     def close(self) -> None:
         """Stop the loop; handlers that still run are cancelled."""
         if self._loop is None or self._thread is None:

@@ -52,7 +52,7 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
         try:
             size = None
             if task.events is None:  # nobody records: the same, without the frames in between
-                await fc.request_wait(task)
+                await fc.request_wait_untold(task)
                 size = read_now(task, buffer)
             if size is None:
                 size = await sys_read(task, fd, buffer)
@@ -66,7 +66,9 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
         if task.points:
             answer = await Call(_answer, session, message, loop)
         else:
-            answer = user_mode(task, _answer, session, message, loop)
+            answer = user_mode(task, session.handle, message)
+            if answer.__class__ is Later:
+                answer = user_mode(task, _finish, answer, loop)
         if answer is None:
             continue
         try:
@@ -80,10 +82,13 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
 
 
 def _answer(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:
-    """In user mode. A worker waits for its async handler: other workers serve meanwhile."""
+    """In user mode."""
     answer = session.handle(message)
-    if answer.__class__ is not Later:
-        return answer  # type: ignore[return-value]
+    return _finish(answer, loop) if isinstance(answer, Later) else answer
+
+
+def _finish(later: Later, loop: EventLoop) -> Answer:
+    """A worker waits for its async handler: other workers serve meanwhile."""
     done: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    loop.start(answer, done.put)
+    loop.start(later, done.put)
     return done.get()

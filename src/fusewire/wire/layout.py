@@ -109,6 +109,14 @@ class Layout(Generic[T]):
         if not self._inner:
             return plain
         inner = self._inner
+        if len(inner) == 1:
+            first, length, make_inner = inner[0]
+            behind = first + length
+
+            def one_nested(values: tuple[Any, ...]) -> T:
+                return plain((*values[:first], make_inner(values[first:behind]), *values[behind:]))
+
+            return one_nested
 
         def nested(values: tuple[Any, ...]) -> T:
             out = list(values)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
 
 from ...wire.errno import Errno, error_name
 from ...wire.flags import UNIQUE_RESEND
@@ -82,7 +82,10 @@ class Connection:
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
-            await self.request_send(task, req)
+            if task.points or task.events is not None or self.timeouts.limit:
+                await self.request_send(task, req)
+            else:
+                await self._send_untold(task, req)
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {error_name(req.error)}")
             return req.answered
@@ -191,14 +194,38 @@ class Connection:
             try:
                 await req.waitq.wait_asleep(task, req.over, self._answer_sleep(req))
             except Interrupted as why:
-                if telling:
-                    req.interrupted = True
-                    self.queue_interrupt(req)
-                ended = isinstance(why, Deadlock) or task.signal_pending(self._leaving_mode(req))
-                if ended and await self._leave(task, req):
+                if await self._interrupted(task, req, why, telling):
                     raise
             if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
                 raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
+
+    async def _send_untold(self, task: Task, req: Request) -> None:
+        """As :meth:`request_send`, where nobody stops the task or is told what it does: with no frames in between."""
+        self.queue_pending(task, req)
+        self.waitq.wake_one()
+        waiter = req.waitq.prepare(task, False)
+        if not (task.dying or task.pending_signals or req.state is _FINISHED):
+            telling = self._tells(req)
+            task.sleep = sleep = self._answer_sleep(req)
+            try:
+                await sleep
+            except Interrupted as why:
+                if await self._interrupted(task, req, why, telling):
+                    raise
+            finally:
+                req.waitq.finish(waiter)
+        else:
+            req.waitq.finish(waiter)
+        if req.state is not _FINISHED:
+            await self.request_wait_answer(task, req)
+
+    async def _interrupted(self, task: Task, req: Request, why: Interrupted, telling: bool) -> bool:
+        """The wait for the answer was interrupted: whether the caller has left."""
+        if telling:
+            req.interrupted = True
+            self.queue_interrupt(req)
+        ended = isinstance(why, Deadlock) or task.signal_pending(self._leaving_mode(req))
+        return ended and await self._leave(task, req)
 
     def _answer_sleep(self, req: Request) -> Sleep:
         """The caller's, made once for each request of the pool."""
@@ -315,8 +342,12 @@ class Connection:
     @traced()
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
+        await self.request_wait_untold(task)
+
+    def request_wait_untold(self, task: Task) -> Coroutine[Any, Any, None]:
+        """As :meth:`request_wait`, with no frame in between."""
         self.readers[task] = None
-        await self.waitq.wait_asleep(task, self._to_read, self._idle, exclusive=True)
+        return self.waitq.wait_asleep(task, self._to_read, self._idle, True)
 
     def _to_read(self) -> bool:
         return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)

@@ -63,7 +63,8 @@ class RequestPool:
             req.move(_UNUSED)
             req.reset()
             self.free.append(req)
-        self.pass_on()
+        if self.waitq.waiters or self.reserve_waitq.waiters or self.connection.background.owed:
+            self.pass_on()
 
     def pass_on(self) -> None:
         """A slot is free: to whom?"""
