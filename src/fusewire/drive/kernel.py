@@ -13,6 +13,7 @@ from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, Connection, Control, Deadlock, Device, Policy, wait_graph
 from ..kernel.queue.policy import POLICIES
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
@@ -49,8 +50,25 @@ class Mount:
         self.control.abort()
         self.kernel._quiesce()
 
-    def unmount(self) -> None:
-        """Take it out of the tree and end its daemon. Raises TimeoutError when a handler does not come back."""
+    def unmount(self, *, lazy: bool = False) -> None:
+        """Take it out of the tree and end its daemon. Raises OSError(EBUSY) while a process has a file open on it, or stands in
+        it: ``lazy`` takes it out of the tree all the same, and it ends with its last user. Raises TimeoutError when a handler
+        does not come back."""
+        kernel = self.kernel
+        kernel.driver.run(kernel._init_task, sc.sys_umount(kernel._init_task, self.sb, sc.MNT_DETACH if lazy else 0))
+        if self.sb.users:
+            kernel.mounts.remove(self)
+            kernel.detached.append(self)
+        else:
+            self.end()
+
+    def remount(self, *, read_only: bool) -> None:
+        """Raises OSError(EBUSY) for a filesystem on which files are open for writing."""
+        task = self.kernel._init_task
+        self.kernel.driver.run(task, sc.sys_remount(task, self.sb, read_only))
+
+    def end(self) -> None:
+        """Whatever uses it: out of the tree, the connection aborted, the daemon ended. Raises TimeoutError."""
         self.kernel._detach(self)
         self.abort()
         if self.foreign is not None:
@@ -93,6 +111,7 @@ class Kernel:
         self.reserve = reserve
         self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
+        self.detached: list[Mount] = []  # unmounted lazily, and still in use
         self._pid = 0
         self._connections = 0
         self._raised: list[Deadlocked] = []
@@ -100,18 +119,44 @@ class Kernel:
         self.driver.listeners += [self._raised.append, self._found.put]
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
-        self._init_task = self.process("init")._main
+        self._init_task = self.process("init", uid=0, gid=0)._main
         if isinstance(self.driver, Inline):
             self.driver.busy_outside = self._busy_outside
 
-    def process(self, comm: str = "python", *, uid: int | None = None, gid: int | None = None) -> Process:
+    def process(
+        self, comm: str = "python", *, uid: int | None = None, gid: int | None = None, groups: Sequence[int] = ()
+    ) -> Process:
         """A new program, by default of this process's own user and group."""
-        cred = Cred(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid)
+        cred = Cred.of(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid, tuple(groups))
         return Process(self, comm, cred)
 
-    def mount(self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
-        """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
+    def drop_caches(self) -> None:
+        """As writing 2 to /proc/sys/vm/drop_caches: names and inodes that nobody uses are forgotten."""
+        with self.driver.locked():
+            for mount in [*self.mounts, *self.detached]:
+                mount.sb.root.shrink(self._init_task)
+        self._quiesce()
+
+    def mount(
+        self,
+        operations: Operations,
+        path: Path = "/",
+        *,
+        workers: int = 1,
+        comm: str = "daemon",
+        allow_other: bool = True,
+        default_permissions: bool = False,
+        read_only: bool = False,
+    ) -> Mount:
+        """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device.
+
+        ``allow_other``: programs of any user may use it; ``default_permissions``: access is checked here, by mode and owner (a
+        daemon that asks for POSIX_ACL in INIT brings that about, too). Inside another mount, ``path`` is a directory of it.
+        """
         mount, fd = self._new_mount(path, comm)
+        mount.sb.allow_other = allow_other
+        mount.sb.checks_permissions = default_permissions
+        mount.sb.read_only = read_only
         daemon = mount.daemon
         session = Session(operations)
         session.events = self.events
@@ -154,7 +199,7 @@ class Kernel:
         try:
             foreign.await_init(mount.connection, timeout)
         except BaseException:
-            mount.unmount()
+            mount.end()
             raise
         return mount
 
@@ -170,6 +215,7 @@ class Kernel:
         )
         connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
+        sb.owner = (os.getuid(), os.getgid())
         daemon = self.process(comm)
         fd = daemon.program.files.install(DeviceFile(Device(connection)))
         mount = Mount(self, name, sb, daemon)
@@ -178,22 +224,29 @@ class Kernel:
 
     def _detach(self, mount: Mount) -> None:
         """Take it out of the tree, if it is still in it."""
-        covered = mount.sb.mountpoint_dentry
-        if covered is not None and covered.mounted is mount.sb.root:
-            covered.mounted = None
-        if mount in self.mounts:
-            self.mounts.remove(mount)
+        with self.driver.locked():
+            sc.uncover(self._init_task, mount.sb)
+        for mounts in (self.mounts, self.detached):
+            if mount in mounts:
+                mounts.remove(mount)
 
     def _attach(self, mount: Mount) -> None:
-        above = next((other for other in self.mounts if mount.path.startswith(other.path.rstrip(b"/") + b"/")), None)
-        if above is not None and above.path != mount.path:
-            raise ValueError(f"{mount.path!r} lies inside the mount at {above.path!r}: mount it somewhere beside it")
-        covered = self._rootfs.mountpoint(mount.path)
-        while covered.mounted is not None:
-            covered = covered.mounted
-        covered.mounted = mount.sb.root
-        mount.sb.mountpoint_dentry = covered
+        """Over a directory of another mount, or in the tree that comes into being by mounting."""
+        sb = mount.sb
+        inside = any(other.path != b"/" and mount.path.startswith(other.path + b"/") for other in self.mounts)
+        if inside or self.root.mounted is not None:
+            self.driver.run(self._init_task, sc.sys_mount(self._init_task, mount.path, sb))
+        else:
+            with self.driver.locked():
+                sc.cover(self._rootfs.mountpoint(mount.path), sb)
+        sb.on_shutdown = lambda task: self._last_user_gone(mount, task)
         self.mounts.append(mount)
+
+    def _last_user_gone(self, mount: Mount, task: ProgramTask | None) -> None:
+        """It was unmounted lazily, and nobody is left: as the kernel's half ends it, from within a system call."""
+        mount.connection.abort(task or self._init_task)
+        if mount.foreign is not None:
+            mount.foreign.request_stop()
 
     def advance(self, seconds: float) -> None:
         """Let the virtual clock of ``inline`` run. Raises TypeError under another driver."""
@@ -216,9 +269,9 @@ class Kernel:
     def close(self) -> None:
         """Unmount everything."""
         failed: Exception | None = None
-        for mount in reversed(list(self.mounts)):
+        for mount in [*self.detached, *reversed(self.mounts)]:
             try:
-                mount.unmount()
+                mount.end()
             except Exception as error:
                 failed = failed or error
         if failed is not None:

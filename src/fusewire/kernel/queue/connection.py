@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.errno import Errno
@@ -24,6 +24,13 @@ from .wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
     from .device import Device
+
+
+Notify = Callable[[Task, int, bytes], Awaitable[None]]
+
+
+async def _no_notifications(task: Task, code: int, body: bytes) -> None:
+    raise OSError(int(Errno.EINVAL), f"notification {code} is not taken here")
 
 
 class Connection:
@@ -64,6 +71,7 @@ class Connection:
         self.no_interrupt = False
         self.dialect: Dialect = LATEST
         self.max_write = 4096
+        self.notify: Notify = _no_notifications  # the filesystem's, which sets it
 
     # -- the caller's side ----------------------------------------------------------------------------------------
 

@@ -164,7 +164,8 @@ class Device:
         length = sum(map(len, buffers))
         header, body = _split(buffers, length)
         if header.unique == 0:
-            raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
+            await self.connection.notify(task, header.error, b"".join(body))
+            return length
         if not -MAX_ERRNO <= header.error <= 0:
             raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
         task.step("look up req in fc->processing", header.unique)
