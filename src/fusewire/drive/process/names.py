@@ -122,7 +122,7 @@ class NameCalls(Caller):
         """As os.link(); a descriptor as ``src`` gives a name to an open file (O_TMPFILE). Links are not followed unless asked
         for, as os.link() does it on Linux."""
         if isinstance(src, int):
-            self._call(sc.sys_link, b"", to_bytes(dst), src, at(dst_dir_fd))
+            self._call(sc.sys_link, None, to_bytes(dst), src, at(dst_dir_fd))
             return
         self._call(sc.sys_link, os.fsencode(src), to_bytes(dst), at(src_dir_fd), at(dst_dir_fd), follow_symlinks)
 

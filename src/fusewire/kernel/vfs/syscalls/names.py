@@ -64,10 +64,10 @@ async def sys_symlink(task: ProgramTask, target: bytes, path: bytes, dirfd: int 
 
 @syscall
 async def sys_link(
-    task: ProgramTask, source: bytes, path: bytes, dirfd: int = AT_FDCWD, newdirfd: int = AT_FDCWD, follow: bool = False
+    task: ProgramTask, source: bytes | None, path: bytes, dirfd: int = AT_FDCWD, newdirfd: int = AT_FDCWD, follow: bool = False
 ) -> None:
-    """One more name. An empty ``source`` means ``dirfd`` itself (O_TMPFILE). Raises EPERM for a directory, EXDEV."""
-    if source:
+    """One more name. No ``source`` means ``dirfd`` itself (O_TMPFILE). Raises EPERM for a directory, EXDEV."""
+    if source is not None:
         old = task.hold(await namei.lookup(task, source, dirfd, follow))
     else:
         old = task.hold(task.program.files.path(dirfd).dentry)
@@ -78,7 +78,7 @@ async def sys_link(
             raise namei.error(Errno.EXDEV, path, "Invalid cross-device link")
         await made.check()
         if inode.is_dir:
-            raise namei.error(Errno.EPERM, source, "Operation not permitted: a directory has one name")
+            raise namei.error(Errno.EPERM, path, "Operation not permitted: a directory has one name")
         await inode.semaphore.acquire(task)
         try:
             await made.sb.link(task, old, made.parent, made.name)

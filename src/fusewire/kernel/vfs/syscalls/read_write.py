@@ -21,10 +21,11 @@ SPLICED = 1 << 17  # bytes that copy_file_range(2) moves at once where it reads 
 @traced()
 async def sys_read(task: ProgramTask, fd: int, into: memoryview, offset: int | None = None) -> int:
     """Read into the program's memory; returns bytes read, 0 at the end. ``offset`` None: at the file's own position."""
+    if offset is not None:
+        check_offset(offset)
     opened = task.program.files.get(fd)
     if isinstance(opened, DeviceFile):
         return await opened.device.read(task, into, nonblock=bool(opened.flags & os.O_NONBLOCK))
-    check_offset(offset)
     if not opened.readable:
         raise bad_descriptor(f"descriptor {fd} is not open for reading")
     if opened.inode.is_dir:
@@ -52,10 +53,11 @@ async def _read(task: ProgramTask, file: File, into: memoryview, offset: int | N
 @traced()
 async def sys_write(task: ProgramTask, fd: int, buffers: Buffers, offset: int | None = None) -> int:
     """Write the buffers, one after the other; returns bytes written. ``offset`` None: at the file's own position."""
+    if offset is not None:
+        check_offset(offset)
     opened = task.program.files.get(fd)
     if isinstance(opened, DeviceFile):
         return await opened.device.write(task, buffers)
-    check_offset(offset)
     if not opened.writable:
         raise bad_descriptor(f"descriptor {fd} is not open for writing")
     data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
@@ -149,12 +151,13 @@ async def sys_syncfs(task: ProgramTask, fd: int) -> None:
 @syscall
 async def sys_fallocate(task: ProgramTask, fd: int, mode: int, offset: int, length: int) -> None:
     """Raises EINVAL, EBADF, EISDIR, ENODEV, EFBIG, EOPNOTSUPP."""
+    file = fdget(task, fd)
     if offset < 0 or length <= 0:
         raise invalid(f"{length} bytes at {offset}")
     punch, zero = mode & FALLOC_FL_PUNCH_HOLE, mode & FALLOC_FL_ZERO_RANGE
     if (punch and not mode & FALLOC_FL_KEEP_SIZE) or (punch and zero):
         raise OSError(int(Errno.EOPNOTSUPP), "Operation not supported")
-    file = writable(fdget(task, fd))
+    writable(file)
     if file.inode.is_dir:
         raise OSError(int(Errno.EISDIR), "Is a directory")
     if not file.inode.is_reg:

@@ -89,8 +89,13 @@ async def sys_fstatfs(task: ProgramTask, fd: int) -> tuple[Kstatfs, bool]:
 
 @syscall
 async def sys_readlink(task: ProgramTask, path: bytes, dirfd: int = AT_FDCWD) -> bytes:
-    """The target of a symbolic link. Raises EINVAL for anything else."""
-    inode = target(task, await namei.lookup(task, path, dirfd, follow=False))
+    """The target of a symbolic link. An empty path means ``dirfd`` itself (O_PATH). Raises EINVAL for anything else."""
+    if not path and dirfd != AT_FDCWD:
+        inode = target(task, task.program.files.path(dirfd).dentry)
+        if not inode.is_link:
+            raise namei.absent(path)
+    else:
+        inode = target(task, await namei.lookup(task, path, dirfd, follow=False))
     if not inode.is_link:
         raise namei.error(Errno.EINVAL, path, "Invalid argument: no symbolic link")
     return await inode.sb.readlink(task, inode)
