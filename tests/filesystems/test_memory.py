@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fusewire import Kernel, Session
+from fusewire import Kernel, Session, Settings
 from fusewire.filesystems import MemoryFS
 from fusewire.filesystems.memory import acl
 from fusewire.wire import layouts as L
@@ -698,8 +698,11 @@ def test_a_write_takes_capabilities_away_in_any_case(client: Client) -> None:
 
 
 def test_chmod_by_another_group_loses_setgid_where_the_kernel_does_not_see_to_it() -> None:
+    class Unchecked(MemoryFS):
+        settings = Settings(refused=InitFlag.POSIX_ACL)
+
     with Kernel() as kernel:
-        kernel.mount(MemoryFS({"f": b""}), "/")
+        kernel.mount(Unchecked({"f": b""}), "/")
         owner = kernel.process("chmod", uid=os.getuid() + 1000, gid=4321)
         owner.chmod("/f", 0o2755)
         assert stat.S_IMODE(owner.stat("/f").st_mode) == 0o755

@@ -15,8 +15,11 @@ from fusewire.filesystems import MemoryFS
 
 @pytest.fixture(params=["inline", "threads"])
 def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    filesystem = MemoryFS({"hello": b"hello, world", "dir/inner": b""})
+    for node in filesystem.nodes.values():
+        node.uid = node.gid = 1000
     with Kernel(request.param) as kernel:
-        kernel.mount(MemoryFS({"hello": b"hello, world", "dir/inner": b""}), "/mnt/fuse")
+        kernel.mount(filesystem, "/mnt/fuse")
         yield kernel
 
 

@@ -105,7 +105,8 @@ def run(seed: int, policy: str, **kwargs: Any) -> World:
         case 1:
             world.happen(lambda: world.mount.workers[0].kill(signal.SIGKILL))
         case 2:
-            world.happen(lambda: world.mount.connection.resend(None))
+            fc = world.mount.connection
+            world.happen(lambda: fc.resend(None) if fc.initialized else None)  # no INIT a second time
     world.go()
     return world
 

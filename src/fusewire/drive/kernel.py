@@ -6,13 +6,14 @@ import os
 import queue
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import serve
 from ..wire.flags import PAGE_SIZE
@@ -60,8 +61,25 @@ class Mount:
         self.control.abort()
         self.kernel._quiesce()
 
-    def unmount(self) -> None:
-        """Take it out of the tree and end its daemon. Raises TimeoutError when a handler does not come back."""
+    def unmount(self, *, lazy: bool = False) -> None:
+        """Take it out of the tree and end its daemon. Raises OSError(EBUSY) while a process has a file open on it, or stands in
+        it: ``lazy`` takes it out of the tree all the same, and it ends with its last user. Raises TimeoutError when a handler
+        does not come back."""
+        kernel = self.kernel
+        kernel.driver.run(kernel._init_task, sc.sys_umount(kernel._init_task, self.sb, sc.MNT_DETACH if lazy else 0))
+        if self.sb.users:
+            kernel.mounts.remove(self)
+            kernel.detached.append(self)
+        else:
+            self.end()
+
+    def remount(self, *, read_only: bool) -> None:
+        """Raises OSError(EBUSY) for a filesystem on which files are open for writing."""
+        task = self.kernel._init_task
+        self.kernel.driver.run(task, sc.sys_remount(task, self.sb, read_only))
+
+    def end(self) -> None:
+        """Whatever uses it: out of the tree, the connection aborted, the daemon ended. Raises TimeoutError."""
         self.kernel._detach(self)
         self.abort()
         if self.foreign is not None:
@@ -71,6 +89,15 @@ class Mount:
             self.foreign.stop()
         if left:
             raise TimeoutError(f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}")
+
+
+class Options(TypedDict, total=False):
+    """``allow_other`` (default True): programs of any user may use it. ``default_permissions`` (False): access is checked
+    here, by mode and owner; a daemon that asks for POSIX_ACL in INIT brings that about, too. ``read_only`` (False)."""
+
+    allow_other: bool
+    default_permissions: bool
+    read_only: bool
 
 
 Worker = Callable[[ProgramTask, int, Mount], Coroutine[Any, Any, None]]
@@ -105,6 +132,7 @@ class Kernel:
         self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
         self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
+        self.detached: list[Mount] = []  # unmounted lazily, and still in use
         self._pid = 0
         self._connections = 0
         self._raised: list[Deadlocked] = []
@@ -112,34 +140,64 @@ class Kernel:
         self.driver.listeners += [self._raised.append, self._found.put]
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
-        self._init_task = self.process("init")._main
+        self._init_task = self.process("init", uid=0, gid=0)._main
         if isinstance(self.driver, Inline):
             self.driver.busy_outside = self._busy_outside
 
-    def process(self, comm: str = "python", *, uid: int | None = None, gid: int | None = None) -> Process:
+    def process(
+        self, comm: str = "python", *, uid: int | None = None, gid: int | None = None, groups: Sequence[int] = ()
+    ) -> Process:
         """A new program, by default of this process's own user and group."""
-        cred = Cred(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid)
+        cred = Cred.of(os.getuid() if uid is None else uid, os.getgid() if gid is None else gid, tuple(groups))
         return Process(self, comm, cred)
 
-    def mount(self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
-        """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
+    def drop_caches(self) -> None:
+        """As writing 2 to /proc/sys/vm/drop_caches: names and inodes that nobody uses are forgotten."""
+        with self.driver.locked():
+            for mount in [*self.mounts, *self.detached]:
+                mount.sb.root.shrink(self._init_task)
+        self._quiesce()
+
+    def mount(
+        self,
+        operations: Operations,
+        path: Path = "/",
+        *,
+        workers: int = 1,
+        comm: str = "daemon",
+        **options: Unpack[Options],
+    ) -> Mount:
+        """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device; ``options`` are those of
+        :class:`Options`. Inside another mount, ``path`` is a directory of it."""
         session = Session(operations)
         session.events = self.events
         session.who = self._who
         loop = EventLoop()
         user_mode = self.driver.user_mode
         mount = self.mount_with(
-            lambda task, fd, mount: serve(task, fd, session, loop, user_mode), path, workers=workers, comm=comm
+            lambda task, fd, mount: serve(task, fd, session, loop, user_mode),
+            path,
+            workers=workers,
+            comm=comm,
+            **options,
         )
         if has_async_handlers(operations):
             mount.loop = loop
             self.driver.before_call = self._before_call
         return mount
 
-    def mount_with(self, worker: Worker, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
+    def mount_with(
+        self,
+        worker: Worker,
+        path: Path = "/",
+        *,
+        workers: int = 1,
+        comm: str = "daemon",
+        **options: Unpack[Options],
+    ) -> Mount:
         """Mount what a daemon of one's own serves: ``worker(task, fd, mount)`` is the coroutine of each of its tasks, which
         reads requests from the descriptor ``fd`` (``sys_read``) and writes answers (``sys_write``)."""
-        mount, fd = self._new_mount(path, comm)
+        mount, fd = self._new_mount(path, comm, options)
         daemon = mount.daemon
         mount.workers = [daemon._main]
         mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
@@ -151,14 +209,16 @@ class Kernel:
         self._quiesce()
         return mount
 
-    def mount_command(self, command: Sequence[str], path: Path = "/", *, timeout: float = 20.0) -> Mount:
+    def mount_command(
+        self, command: Sequence[str], path: Path = "/", *, timeout: float = 20.0, **options: Unpack[Options]
+    ) -> Mount:
         """Start a FUSE program of any language, and mount what it serves at ``path``.
 
         ``{fd}`` in ``command`` stands where its mountpoint would: it becomes ``/dev/fd/N``, which libfuse 3 and go-fuse take.
         The program must stay in the foreground (libfuse: ``-f``). Raises ``DaemonError`` when it does not come up within
         ``timeout`` seconds, with what it printed.
         """
-        mount, fd = self._new_mount(path, os.path.basename(command[0]))
+        mount, fd = self._new_mount(path, os.path.basename(command[0]), options)
         return self._carry(mount, fd, timeout, lambda: ForeignDaemon(command, self.driver))
 
     def mount_socket(
@@ -169,6 +229,7 @@ class Kernel:
         theirs: socket.socket | None = None,
         pid: int | None = None,
         timeout: float = 20.0,
+        **options: Unpack[Options],
     ) -> Mount:
         """Mount what a daemon serves at the other end of ``sock``, which is a connected SOCK_SEQPACKET or SOCK_STREAM socket
         and ours from now on. The daemon is a thread of this process, or another process; it may not have begun to read.
@@ -180,7 +241,7 @@ class Kernel:
         a socket of another kind.
         """
         connected = link(sock, theirs)
-        mount, fd = self._new_mount(path, "daemon")
+        mount, fd = self._new_mount(path, "daemon", options)
         name = "the daemon behind the socket"
         return self._carry(mount, fd, timeout, lambda: Carrier(connected, self.driver, name, pid))
 
@@ -206,11 +267,11 @@ class Kernel:
         try:
             carrier.await_init(mount.connection, timeout)
         except BaseException:
-            mount.unmount()
+            mount.end()
             raise
         return mount
 
-    def _new_mount(self, path: Path, comm: str) -> tuple[Mount, int]:
+    def _new_mount(self, path: Path, comm: str, options: Options) -> tuple[Mount, int]:
         """A connection, a super block, a process that holds the device; nothing reads it yet."""
         name = os.fsencode(path)
         if not name.startswith(b"/"):
@@ -222,6 +283,10 @@ class Kernel:
         )
         connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
+        sb.owner = (os.getuid(), os.getgid())
+        sb.allow_other = options.get("allow_other", True)
+        sb.checks_permissions = options.get("default_permissions", False)
+        sb.read_only = options.get("read_only", False)
         daemon = self.process(comm)
         fd = daemon.program.files.install(DeviceFile(Device(connection)))
         mount = Mount(self, name, sb, daemon)
@@ -230,22 +295,29 @@ class Kernel:
 
     def _detach(self, mount: Mount) -> None:
         """Take it out of the tree, if it is still in it."""
-        covered = mount.sb.mountpoint_dentry
-        if covered is not None and covered.mounted is mount.sb.root:
-            covered.mounted = None
-        if mount in self.mounts:
-            self.mounts.remove(mount)
+        with self.driver.locked():
+            sc.uncover(self._init_task, mount.sb)
+        for mounts in (self.mounts, self.detached):
+            if mount in mounts:
+                mounts.remove(mount)
 
     def _attach(self, mount: Mount) -> None:
-        above = next((other for other in self.mounts if mount.path.startswith(other.path.rstrip(b"/") + b"/")), None)
-        if above is not None and above.path != mount.path:
-            raise ValueError(f"{mount.path!r} lies inside the mount at {above.path!r}: mount it somewhere beside it")
-        covered = self._rootfs.mountpoint(mount.path)
-        while covered.mounted is not None:
-            covered = covered.mounted
-        covered.mounted = mount.sb.root
-        mount.sb.mountpoint_dentry = covered
+        """Over a directory of another mount, or in the tree that comes into being by mounting."""
+        sb = mount.sb
+        inside = any(other.path != b"/" and mount.path.startswith(other.path + b"/") for other in self.mounts)
+        if inside or self.root.mounted is not None:
+            self.driver.run(self._init_task, sc.sys_mount(self._init_task, mount.path, sb))
+        else:
+            with self.driver.locked():
+                sc.cover(self._rootfs.mountpoint(mount.path), sb)
+        sb.on_shutdown = lambda task: self._last_user_gone(mount, task)
         self.mounts.append(mount)
+
+    def _last_user_gone(self, mount: Mount, task: ProgramTask | None) -> None:
+        """It was unmounted lazily, and nobody is left: as the kernel's half ends it, from within a system call."""
+        mount.connection.abort(task or self._init_task)
+        if mount.foreign is not None:
+            mount.foreign.request_stop()
 
     def advance(self, seconds: float) -> None:
         """Let the virtual clock of ``inline`` run. Raises TypeError under another driver."""
@@ -268,9 +340,9 @@ class Kernel:
     def close(self) -> None:
         """Unmount everything."""
         failed: Exception | None = None
-        for mount in reversed(list(self.mounts)):
+        for mount in [*self.detached, *reversed(self.mounts)]:
             try:
-                mount.unmount()
+                mount.end()
             except Exception as error:
                 failed = failed or error
         if failed is not None:

@@ -48,7 +48,23 @@ class Dialect(NamedTuple):
             return 16
         if layout is L.INIT_OUT and self.minor < 23:
             return 24
+        if self.minor < 12 and layout in _GROWN:
+            since, before = _GROWN[layout]
+            return before if self.minor < since else layout.size
         return layout.size
+
+
+# What an old peer knows the head of: the minor that made it longer, and its length before that.
+_GROWN: dict[Layout[Any], tuple[int, int]] = {
+    L.ENTRY_OUT: (9, 120),
+    L.ATTR_OUT: (9, 96),
+    L.GETATTR_IN: (9, 0),
+    L.READ_IN: (9, 24),
+    L.WRITE_IN: (9, 24),
+    L.MKNOD_IN: (12, 8),
+    L.CREATE_IN: (12, 8),
+    L.STATFS_OUT: (4, 48),
+}
 
 
 LATEST = Dialect(46, InitFlag((1 << 44) - 1))

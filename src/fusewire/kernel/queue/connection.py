@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...wire.errno import Errno, error_name
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from .device import Device
 
 
-_PENDING, _FINISHED = (
-    State.PENDING,
-    State.FINISHED,
-)  # a member of an Enum costs more to look up than a name of the module
+# A member of an Enum costs more to look up than a name of the module.
+_PENDING, _FINISHED = State.PENDING, State.FINISHED
+
+Notify = Callable[[Task, int, bytes], Awaitable[None]]
+
+
+async def _no_notifications(task: Task, code: int, body: bytes) -> None:
+    raise OSError(int(Errno.EINVAL), f"notification {code} is not taken here")
 
 
 class Connection:
@@ -71,6 +75,7 @@ class Connection:
         self.no_interrupt = False
         self.dialect: Dialect = LATEST
         self.max_write = 4096
+        self.notify: Notify = _no_notifications  # the filesystem's, which sets it
 
     # -- the caller's side ----------------------------------------------------------------------------------------
 

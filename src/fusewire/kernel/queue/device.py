@@ -198,6 +198,9 @@ class Device:
             return now
         length = sum(map(len, buffers))
         header, body = _split(buffers, length)
+        if header.unique == 0:
+            await self.connection.notify(task, header.error, b"".join(body))
+            return length
         req = self._begin_writing(task, header, length)
         if req is None:
             return length
@@ -217,6 +220,8 @@ class Device:
         if not at_once(task, length):
             return None
         header, body = _split(buffers, length)
+        if header.unique == 0:
+            return None
         req = self._begin_writing(task, header, length)
         if req is None:
             return length
@@ -233,8 +238,6 @@ class Device:
         """The request that is answered, now in our hands; None when that was an INTERRUPT."""
         fc = self.connection
         unique = header.unique
-        if unique == 0:
-            raise OSError(int(Errno.EINVAL), f"notification {header.error} is not taken here")
         if header.error and not -MAX_ERRNO <= header.error < 0:
             raise OSError(int(Errno.EINVAL), f"{header.error} is no negated errno")
         if task.events is not None:

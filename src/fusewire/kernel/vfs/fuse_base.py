@@ -9,9 +9,10 @@ from typing import TypeVar
 from ...wire.errno import Errno
 from ...wire.flags import ROOT_ID, InitFlag, Opcode
 from ...wire.layout import Layout
-from ...wire.layouts import ENTRY_OUT, RELEASE_IN, Attr, EntryOut, ReleaseIn
+from ...wire.layouts import ENTRY_OUT, OPEN_OUT, RELEASE_IN, Attr, EntryOut, ReleaseIn
 from ..queue import Args, Connection
-from .inode import Dentry, Inode
+from .files import FilesStruct
+from .inode import BAD, STATX_BASIC, Dentry, Inode
 from .program import ProgramTask
 from .super import Super
 
@@ -32,12 +33,17 @@ _TYPES = frozenset(
 
 
 class FuseBase(Super):
-    """A FUSE filesystem's inode table and its line to the daemon. ``clock`` gives the driver's nanoseconds."""
+    """A FUSE filesystem's inode table and its line to the daemon. ``clock`` gives the driver's nanoseconds.
+
+    ``attr_version`` counts changes of attributes, ``epoch`` what INC_EPOCH began; ``owner`` is who mounted it (uid, gid).
+    """
 
     connection: Connection
+    magic = 0x65735546
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
         self.connection = connection
+        super().__init__()
         self.device_number = connection.number
         self.clock = clock
         self.inodes: dict[int, Inode] = {}
@@ -45,6 +51,12 @@ class FuseBase(Super):
         self.flags = InitFlag(0)
         self.max_write = 4096
         self.max_read = 32 * 4096
+        self.name_max = 1024
+        self.attr_version = 1
+        self.epoch = 1
+        self.allow_other = True
+        self.owner = (0, 0)
+        self.old = False  # the daemon speaks a minor whose structs are shorter
         self.largest = (
             1 << 20
         )  # the most that one READ or WRITE may carry, whatever INIT agrees on: the transport's limit
@@ -69,6 +81,8 @@ class FuseBase(Super):
         force: bool = False,
     ) -> None:
         """A request whose answer is only an errno."""
+        if inode.state & BAD:
+            raise bad_inode()
         await self.connection.call(task, Args(opcode, inode.nodeid, body, force=force, creds=task.creds))
 
     async def ask_for(
@@ -81,12 +95,20 @@ class FuseBase(Super):
         late: Callable[[bytes], None] | None = None,
     ) -> T:
         """A request whose answer is one struct."""
+        if self.old:
+            return await self._ask_old(task, Args(opcode, nodeid, body, late=late, creds=task.creds), layout)
         out = self.take_memory(layout.size)
         try:
             await self.connection.call(task, Args(opcode, nodeid, body, out, late=late, creds=task.creds))
             return layout.unpack(out)
         finally:
             self.give_memory(out)
+
+    async def _ask_old(self, task: ProgramTask, args: Args, layout: Layout[T]) -> T:
+        """The daemon's struct ends before ours does."""
+        args.out = out = bytearray(self.connection.dialect.size(layout))
+        await self.connection.call(task, args)
+        return layout.unpack_short(out)
 
     async def ask_for_data(
         self,
@@ -95,10 +117,31 @@ class FuseBase(Super):
         nodeid: int,
         into: bytearray | memoryview,
         *body: bytes | memoryview,
+        late: Callable[[bytes], None] | None = None,
     ) -> int:
         """A request whose answer is as much data as fits; returns its length."""
-        args = Args(opcode, nodeid, body, into, argvar=True, creds=task.creds)
+        args = Args(opcode, nodeid, body, into, argvar=True, late=late, creds=task.creds)
         return await self.connection.call(task, args)
+
+    async def ask_once(
+        self, task: ProgramTask, opcode: Opcode, inode: Inode, *body: bytes | memoryview, force: bool = False
+    ) -> bool:
+        """A request whose answer is only an errno, of which ENOSYS is remembered: returns whether the daemon did it."""
+        if opcode in self.missing:
+            return False
+        try:
+            await self.ask(task, opcode, inode, *body, force=force)
+        except OSError as failed:
+            if failed.errno != Errno.ENOSYS:
+                raise
+            self.missing.add(opcode)
+            return False
+        return True
+
+    def pack(self, layout: Layout[T], value: T) -> bytes:
+        """A struct as this daemon knows it."""
+        packed = layout.pack(value)
+        return packed[: self.connection.dialect.size(layout)] if self.old else packed
 
     def take_memory(self, size: int) -> bytearray:
         """Memory of the caller's for an answer. What an earlier caller left in it is still there, as on a stack."""
@@ -111,34 +154,51 @@ class FuseBase(Super):
 
     # -- inodes ---------------------------------------------------------------------------------------------------
 
-    def instantiate(self, task: ProgramTask, entry: EntryOut, name: bytes) -> Inode:
-        """The inode of an entry that the daemon answered, counted once more. Raises EIO for an entry that cannot be."""
-        mode = stat.S_IFMT(entry.attr.mode)
-        if entry.nodeid in (0, ROOT_ID) or mode not in _TYPES or entry.attr.size > MAX_SIZE:
-            if entry.nodeid > ROOT_ID:
-                self.connection.queue_forget(task, entry.nodeid, 1)
-            raise OSError(
-                int(Errno.EIO),
-                f"the daemon answered node {entry.nodeid}, mode {entry.attr.mode:#o}",
-            )
-        inode = self.inodes.get(entry.nodeid)
-        if inode is not None and (inode.generation != entry.generation or stat.S_IFMT(inode.attr.mode) != mode):
-            self.connection.queue_forget(task, entry.nodeid, 1)
-            raise OSError(int(Errno.EIO), f"node {entry.nodeid} changed its type or generation")
+    def instantiate(self, task: ProgramTask | None, entry: EntryOut, name: bytes, version: int) -> Inode:
+        """The inode of an entry that the daemon answered, counted once more. Raises EIO for an entry that cannot be.
+
+        ``version``: the attributes' version when the daemon was asked.
+        """
+        nodeid = entry.nodeid
+        if nodeid in (0, ROOT_ID) or not valid_attr(entry.attr):
+            if nodeid > ROOT_ID:
+                self.connection.queue_forget(task, nodeid, 1)
+            raise OSError(int(Errno.EIO), f"the daemon answered node {nodeid}, mode {entry.attr.mode:#o}")
+        inode = self.inodes.get(nodeid)
+        if inode is not None and self.is_stale(inode, entry):
+            inode.state |= BAD  # the number was used anew: what we knew under it is not to be touched any more
+            inode = None
         if inode is None:
-            inode = Inode(self, entry.nodeid, entry.generation, entry.attr)
+            inode = Inode(self, nodeid, entry.generation, entry.attr)
             inode.semaphore.name = f'inode semaphore for "{name.decode("utf-8", "backslashreplace")}"'
-            self.inodes[entry.nodeid] = inode
+            self.inodes[nodeid] = inode
+            version = 0
         inode.nlookup += 1
-        self.set_attr(inode, entry.attr, entry.attr_valid, entry.attr_valid_nsec)
+        self.set_attr(inode, entry.attr, entry.attr_valid, entry.attr_valid_nsec, version)
         return inode
 
-    def set_attr(self, inode: Inode, attr: Attr, valid: int, valid_nsec: int) -> None:
-        """Take the daemon's attributes. Raises EIO when they cannot be those of this inode."""
-        if stat.S_IFMT(attr.mode) != stat.S_IFMT(inode.attr.mode) or attr.size > MAX_SIZE:
+    @staticmethod
+    def is_stale(inode: Inode, entry: EntryOut) -> bool:
+        """Whether an entry of the inode's number is of another inode."""
+        return inode.generation != entry.generation or (inode.attr.mode ^ entry.attr.mode) & 0o170000 != 0
+
+    def set_attr(self, inode: Inode, attr: Attr, valid: int, valid_nsec: int, version: int) -> None:
+        """Take the daemon's attributes, unless they changed since it was asked (``version``; 0: it changed them itself).
+        Raises EIO when they cannot be those of this inode."""
+        if (attr.mode ^ inode.attr.mode) & 0o170000 or attr.size > MAX_SIZE:
+            inode.state |= BAD
             raise OSError(int(Errno.EIO), f"the daemon answered mode {attr.mode:#o} for node {inode.nodeid}")
+        if version and inode.attr_version > version:
+            return
+        self.changed_attr(inode)
         inode.attr = attr
+        inode.inval_mask &= ~STATX_BASIC
         inode.attr_expires = self.until(valid, valid_nsec)
+
+    def changed_attr(self, inode: Inode) -> None:
+        """Answers that are under way are of what was before."""
+        self.attr_version += 1
+        inode.attr_version = self.attr_version
 
     def until(self, seconds: int, nanoseconds: int) -> int:
         """When something valid for so long expires; for no time at all: it has expired."""
@@ -146,18 +206,43 @@ class FuseBase(Super):
 
     def evict(self, task: ProgramTask | None, inode: Inode) -> None:
         """Nobody here holds it: give the daemon its references back."""
-        del self.inodes[inode.nodeid]
+        if self.inodes.get(inode.nodeid) is inode:
+            del self.inodes[inode.nodeid]
         if inode.nodeid != ROOT_ID:
             self.connection.queue_forget(task, inode.nodeid, inode.nlookup)
+
+    # -- who asks --------------------------------------------------------------------------------------------------
+
+    def allows(self, task: ProgramTask) -> bool:
+        """``fuse_allow_current_process``: without ``allow_other`` only programs of whoever mounted it."""
+        if self.allow_other:
+            return True
+        cred = task.program.cred
+        uid, gid = self.owner
+        return cred.uid == cred.ruid == cred.suid == uid and cred.gid == cred.rgid == cred.sgid == gid
+
+    def check_allowed(self, task: ProgramTask) -> None:
+        """Raises EACCES."""
+        if not self.allows(task):
+            raise PermissionError(int(Errno.EACCES), "Permission denied: mounted by another user, without allow_other")
+
+    def lock_owner(self, owner: FilesStruct | object) -> int:
+        """The number by which the daemon knows a descriptor table, or an open file description."""
+        return id(owner) & ((1 << 64) - 1)
 
     # -- answers that come after the caller left --------------------------------------------------------------------
 
     def forget_late_entry(self, body: bytes) -> None:
         """A LOOKUP was answered after its caller left: the reference it granted goes back."""
-        if len(body) >= ENTRY_OUT.size:
-            entry = ENTRY_OUT.unpack(body)
+        if len(body) >= self.connection.dialect.size(ENTRY_OUT):
+            entry = ENTRY_OUT.unpack_short(body)
             if entry.nodeid > ROOT_ID:
                 self.connection.queue_forget(None, entry.nodeid, 1)
+
+    def release_late(self, opcode: Opcode, nodeid: int, body: bytes) -> None:
+        """An open was answered after its caller left."""
+        if len(body) >= OPEN_OUT.size:
+            self.send_release(None, opcode, nodeid, ReleaseIn(OPEN_OUT.unpack(body).fh))
 
     def send_release(
         self,
@@ -177,6 +262,15 @@ class FuseBase(Super):
                 inode.put(None)
 
         self.connection.send_forced(task, Args(opcode, nodeid, (RELEASE_IN.pack(release),), force=True, end=ended))
+
+
+def valid_attr(attr: Attr) -> bool:
+    """Whether a daemon's attributes can be those of any inode."""
+    return stat.S_IFMT(attr.mode) in _TYPES and attr.size <= MAX_SIZE
+
+
+def bad_inode() -> OSError:
+    return OSError(int(Errno.EIO), "the daemon lied about it")
 
 
 def c_string(*names: bytes) -> bytes:

@@ -8,28 +8,49 @@ from ...wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, PAGE_SIZE, InitF
 from ...wire.layouts import INIT_IN, INIT_OUT, InitIn
 from ...wire.table import Dialect
 from ..queue import Args, Connection
-from .fuse_file import FuseFile
+from .fuse_notify import FuseNotify
 
 OFFERED = (
     InitFlag.ASYNC_READ
+    | InitFlag.POSIX_LOCKS
     | InitFlag.ATOMIC_O_TRUNC
+    | InitFlag.EXPORT_SUPPORT
     | InitFlag.BIG_WRITES
-    | InitFlag.PARALLEL_DIROPS
-    | InitFlag.MAX_PAGES
+    | InitFlag.DONT_MASK
+    | InitFlag.FLOCK_LOCKS
+    | InitFlag.HAS_IOCTL_DIR
+    | InitFlag.AUTO_INVAL_DATA
+    | InitFlag.DO_READDIRPLUS
+    | InitFlag.READDIRPLUS_AUTO
     | InitFlag.NO_OPEN_SUPPORT
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.HANDLE_KILLPRIV
+    | InitFlag.POSIX_ACL
+    | InitFlag.ABORT_ERROR
+    | InitFlag.MAX_PAGES
+    | InitFlag.CACHE_SYMLINKS
     | InitFlag.NO_OPENDIR_SUPPORT
+    | InitFlag.EXPLICIT_INVAL_DATA
+    | InitFlag.HANDLE_KILLPRIV_V2
+    | InitFlag.SETXATTR_EXT
     | InitFlag.INIT_EXT
+    | InitFlag.HAS_EXPIRE_ONLY
+    | InitFlag.HAS_RESEND
 )
 MAX_PAGES_LIMIT = 256
 DEFAULT_MAX_PAGES = 32
+LONG_NAMES = 4095  # what a daemon may take that reads more than a page at once
+COMPAT_MINOR = 12  # from this minor on every struct has its length of today
 
 
-class FuseSuper(FuseFile):
+class FuseSuper(FuseNotify):
     """One mounted FUSE filesystem."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
         super().__init__(connection, clock)
         self._init_out = bytearray(INIT_OUT.size)
+        self._init_polls()
+        connection.notify = self.notify
 
     def send_init(self) -> None:
         """Queue INIT. Callers wait until it is answered."""
@@ -61,10 +82,16 @@ class FuseSuper(FuseFile):
         pages = DEFAULT_MAX_PAGES
         if flags & InitFlag.MAX_PAGES:
             pages = min(MAX_PAGES_LIMIT, max(1, out.max_pages))
+            if pages > 1:
+                self.name_max = LONG_NAMES
+        if self.flags & InitFlag.POSIX_ACL:
+            self.posix_acl = self.checks_permissions = True
         self.max_read = min(pages * PAGE_SIZE, self.largest)
         self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE, self.largest)
+        self.connection.abort_error = bool(self.flags & InitFlag.ABORT_ERROR)
         if out.minor >= 13:
             background = self.connection.background
             background.set_limits(out.max_background or 12, out.congestion_threshold or 9)
         minor = min(KERNEL_MINOR_VERSION, out.minor)
+        self.old = minor < COMPAT_MINOR
         self.connection.initialize(Dialect(minor, flags), max(PAGE_SIZE, out.max_write))

@@ -6,18 +6,42 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..queue import Task
-from .files import FilesStruct
+from .files import FilesStruct, path_get
 
 if TYPE_CHECKING:
+    from .files import File
     from .inode import Dentry
 
 
 class Cred(NamedTuple):
-    """Who asks: fsuid, fsgid and the supplementary groups."""
+    """Who asks: effective uid and gid (Linux's fsuid and fsgid follow them), supplementary groups, real and saved ids.
+
+    uid 0 has every capability.
+    """
 
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+    ruid: int = 0
+    rgid: int = 0
+    suid: int = 0
+    sgid: int = 0
+
+    @classmethod
+    def of(cls, uid: int, gid: int, groups: tuple[int, ...] = ()) -> Cred:
+        """One whose real, effective and saved ids are the same."""
+        return cls(uid, gid, groups, uid, gid, uid, gid)
+
+    @property
+    def capable(self) -> bool:
+        return self.uid == 0
+
+    @property
+    def all_groups(self) -> tuple[int, ...]:
+        return (self.gid, *self.groups)
+
+    def in_group(self, gid: int) -> bool:
+        return gid == self.gid or gid in self.groups
 
 
 class Program:
@@ -28,20 +52,22 @@ class Program:
         self.comm = comm
         self.cred = cred
         self.umask = 0o022
-        self.root = root
-        self.cwd = root
+        self.root = path_get(root)
+        self.cwd = path_get(root)
         self.files = FilesStruct()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.tasks: list[ProgramTask] = []
 
 
 class ProgramTask(Task):
-    """A thread of a program, inside the kernel's half."""
+    """A thread of a program, inside the kernel's half. ``held`` and ``using`` are what its system call holds."""
 
     def __init__(self, pid: int, program: Program, on_wake: Callable[[Task], None]) -> None:
         super().__init__(pid, program.comm, on_wake)
         self.program = program
         self.handlers = program.handlers
+        self.held: list[Dentry] = []
+        self.using: list[File] = []
         program.tasks.append(self)
 
     @property
@@ -49,3 +75,14 @@ class ProgramTask(Task):
         """uid, gid and pid as a request carries them."""
         cred = self.program.cred
         return cred.uid, cred.gid, self.pid
+
+    def hold(self, dentry: Dentry) -> Dentry:
+        """Hold a dentry until the system call ends."""
+        dentry.count += 1
+        self.held.append(dentry)
+        return dentry
+
+    def let_go(self) -> None:
+        """The system call ends."""
+        while self.held:
+            self.held.pop().put(self)

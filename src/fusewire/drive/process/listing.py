@@ -1,0 +1,170 @@
+"""Directories: as os.listdir, os.scandir and os.walk."""
+
+from __future__ import annotations
+
+import os
+import stat as _stat
+from collections.abc import Callable, Generator, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar, cast
+
+from ...kernel.vfs import syscalls as sc
+from .base import PathOrFd
+from .files import FileCalls
+from .names import NameCalls
+
+S = TypeVar("S", str, bytes)
+DT_DIR, DT_REG, DT_LNK = 4, 8, 10
+BUFFER = 1 << 20  # bytes of entries asked for at once; the filesystem gives what it can
+
+
+class DirEntry(Generic[S]):
+    """As os.DirEntry. What ``stat`` found is kept."""
+
+    name: S
+    path: S
+
+    def __init__(self, process: Listings, name: S, path: S, inode: int, kind: int) -> None:
+        self.name = name
+        self.path = path
+        self._process = process
+        self._inode = inode
+        self._kind = kind
+        self._stats: dict[bool, os.stat_result] = {}
+
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
+    def __fspath__(self) -> S:
+        return self.path
+
+    def inode(self) -> int:
+        return self._inode
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(DT_DIR, follow_symlinks)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(DT_REG, follow_symlinks)
+
+    def is_symlink(self) -> bool:
+        return self._is(DT_LNK, False)
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        follow = follow_symlinks and self.is_symlink()
+        if follow not in self._stats:
+            self._stats[follow] = self._process.stat(self.path, follow_symlinks=follow)
+        return self._stats[follow]
+
+    def _is(self, kind: int, follow: bool) -> bool:
+        if self._kind and not (follow and self._kind == DT_LNK):
+            return self._kind == kind
+        try:
+            return self._process.stat(self.path, follow_symlinks=follow).st_mode >> 12 == kind
+        except FileNotFoundError:
+            return False
+
+
+class ScandirIterator(Generic[S]):
+    """As what os.scandir returns: iterate it, or use it as a context manager."""
+
+    _path: S
+    _entries: Generator[DirEntry[S], None, None]
+
+    def __init__(self, process: Listings, fd: int, path: S) -> None:
+        self._process = process
+        self._fd = fd
+        self._path = path
+        self._entries = self._read()
+
+    def _read(self) -> Generator[DirEntry[S], None, None]:
+        path = self._path
+        while batch := self._process._call(sc.sys_getdents, self._fd, BUFFER):
+            for raw, inode, kind in batch:
+                name = raw if isinstance(path, bytes) else os.fsdecode(raw)
+                yield DirEntry(self._process, name, os.path.join(path, name) if path else name, inode, kind)
+
+    def __iter__(self) -> ScandirIterator[S]:
+        return self
+
+    def __next__(self) -> DirEntry[S]:
+        try:
+            return next(self._entries)
+        except StopIteration:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Idempotent."""
+        fd, self._fd = self._fd, -1
+        self._entries.close()
+        if fd >= 0:
+            self._process.close(fd)
+
+    def __enter__(self) -> ScandirIterator[S]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Listings(FileCalls, NameCalls):
+    """What is in a directory."""
+
+    def listdir(self, path: PathOrFd = ".") -> list[str] | list[bytes]:
+        """As os.listdir(): bytes for a path of bytes."""
+        fd = self._open_directory(path)
+        try:
+            self.fstat(fd)  # as opendir(3) does
+            names: list[bytes] = []
+            while batch := self._call(sc.sys_getdents, fd, BUFFER):
+                names += [name for name, _, _ in batch]
+        finally:
+            self.close(fd)
+        return names if isinstance(path, bytes) else [os.fsdecode(name) for name in names]
+
+    def scandir(self, path: PathOrFd = ".") -> ScandirIterator[str] | ScandirIterator[bytes]:
+        """As os.scandir()."""
+        fd = self._open_directory(path)
+        if isinstance(path, int):
+            return ScandirIterator(self, fd, "")
+        path = os.fspath(path)
+        if isinstance(path, str):
+            return ScandirIterator(self, fd, path)
+        return ScandirIterator(self, fd, path)
+
+    def _open_directory(self, path: PathOrFd) -> int:
+        if isinstance(path, int):
+            fd = self.dup(path)
+            self.lseek(fd, 0, os.SEEK_SET)
+            return fd
+        return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def walk(
+        self,
+        top: str,
+        topdown: bool = True,
+        onerror: Callable[[OSError], object] | None = None,
+        followlinks: bool = False,
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
+        """As os.walk()."""
+        dirs: list[str] = []
+        files: list[str] = []
+        try:
+            with cast("ScandirIterator[str]", self.scandir(top)) as entries:
+                for entry in entries:
+                    (dirs if entry.is_dir() else files).append(entry.name)
+        except OSError as error:
+            if onerror is not None:
+                onerror(error)
+            return
+        if topdown:
+            yield top, dirs, files
+        for name in dirs:
+            path = os.path.join(top, name)
+            if followlinks or not _stat.S_ISLNK(self.lstat(path).st_mode):
+                yield from self.walk(path, topdown, onerror, followlinks)
+        if not topdown:
+            yield top, dirs, files

@@ -1,0 +1,216 @@
+"""What a daemon tells us unasked: ``fuse_notify`` of fs/fuse/dev.c and the ``fuse_reverse_inval_*`` behind it.
+
+It runs inside the daemon's write(), and INVAL_ENTRY and DELETE take the directory's semaphore: whoever holds that waits for an
+answer that this very task may owe. The queue's wait-for graph finds such a circle.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ...wire.errno import Errno
+from ...wire.flags import InvalEntryFlag, NotifyCode, Opcode
+from ...wire.layout import Layout, ProtocolError
+from ...wire.layouts import (
+    NOTIFY_DELETE_OUT,
+    NOTIFY_INVAL_ENTRY_OUT,
+    NOTIFY_INVAL_INODE_OUT,
+    NOTIFY_POLL_WAKEUP_OUT,
+    NOTIFY_PRUNE_OUT,
+    NOTIFY_RETRIEVE_IN,
+    NOTIFY_RETRIEVE_OUT,
+    NOTIFY_STORE_OUT,
+    NotifyRetrieveIn,
+)
+from ..queue import Args, Task
+from .fuse_lock import FuseLock
+from .inode import DEAD, STATX_SIZE, UNKNOWN, Dentry, Inode
+
+T = TypeVar("T")
+Take = Callable[[Task, bytes], Awaitable[None]]
+
+
+class FuseNotify(FuseLock):
+    """The nine notifications. Raises OSError: what the daemon's write() gets."""
+
+    async def notify(self, task: Task, code: int, body: bytes) -> None:
+        """``fuse_notify``. Raises EINVAL before INIT is answered, once the connection is gone, for an unknown code."""
+        if not (self.connection.initialized and self.connection.connected):
+            raise _invalid("there is no connection to notify")
+        takes: dict[int, Take] = {
+            NotifyCode.POLL: self._poll_wakeup,
+            NotifyCode.INVAL_INODE: self._inval_inode,
+            NotifyCode.INVAL_ENTRY: self._inval_entry,
+            NotifyCode.STORE: self._store,
+            NotifyCode.RETRIEVE: self._retrieve,
+            NotifyCode.DELETE: self._delete,
+            NotifyCode.RESEND: self._resend,
+            NotifyCode.INC_EPOCH: self._inc_epoch,
+            NotifyCode.PRUNE: self._prune,
+        }
+        take = takes.get(code)
+        if take is None:
+            raise _invalid(f"notification {code} is none of FUSE's")
+        await take(task, body)
+
+    async def _poll_wakeup(self, task: Task, body: bytes) -> None:
+        waiting = self.polled.get(_exactly(NOTIFY_POLL_WAKEUP_OUT, body).kh)
+        if waiting is not None:
+            waiting.wake_all()
+
+    # -- inodes ---------------------------------------------------------------------------------------------------
+
+    def _known(self, nodeid: int) -> Inode:
+        """Raises ENOENT for what is not cached: harmless."""
+        inode = self.inodes.get(nodeid)
+        if inode is None:
+            raise OSError(int(Errno.ENOENT), f"node {nodeid} is not cached")
+        return inode
+
+    async def _inval_inode(self, task: Task, body: bytes) -> None:
+        out = _exactly(NOTIFY_INVAL_INODE_OUT, body)
+        inode = self._known(out.ino)
+        self.changed_attr(inode)
+        inode.invalidate()
+        inode.acl = UNKNOWN
+        inode.link = None
+        if out.off >= 0:
+            self.invalidate_pages(inode, out.off, out.len)
+
+    def invalidate_pages(self, inode: Inode, offset: int, length: int) -> None:
+        """Nothing of a file's contents is cached."""
+
+    async def _store(self, task: Task, body: bytes) -> None:
+        out = _head(NOTIFY_STORE_OUT, body)
+        if len(body) - NOTIFY_STORE_OUT.size != out.size:
+            raise _invalid(f"{out.size} bytes announced, {len(body) - NOTIFY_STORE_OUT.size} came")
+        inode = self._known(out.nodeid)
+        if not inode.is_reg:
+            raise _invalid(f"node {out.nodeid} has no contents")
+        self.store_pages(inode, out.offset, memoryview(body)[NOTIFY_STORE_OUT.size :])
+        self.changed_attr(inode)
+        end = out.offset + out.size
+        if end > inode.attr.size:
+            inode.attr = inode.attr._replace(size=end)
+        inode.invalidate(STATX_SIZE)
+
+    def store_pages(self, inode: Inode, offset: int, data: memoryview) -> None:
+        """Contents may be dropped from a cache at any time; here that is at once."""
+
+    async def _retrieve(self, task: Task, body: bytes) -> None:
+        out = _exactly(NOTIFY_RETRIEVE_OUT, body)
+        inode = self._known(out.nodeid)
+        room = max(0, min(out.size, self.max_write, inode.attr.size - out.offset))
+        data = self.retrieve_pages(inode, out.offset, room)
+        reply = NOTIFY_RETRIEVE_IN.pack(NotifyRetrieveIn(offset=out.offset, size=len(data)))
+        args = Args(Opcode.NOTIFY_REPLY, out.nodeid, (reply, data), noreply=True)
+        self.connection.send_notify_reply(task, args, out.notify_unique)
+
+    def retrieve_pages(self, inode: Inode, offset: int, size: int) -> bytes:
+        """What is cached of the contents from ``offset`` on, without a gap."""
+        return b""
+
+    async def _prune(self, task: Task, body: bytes) -> None:
+        out = _head(NOTIFY_PRUNE_OUT, body)
+        nodes = body[NOTIFY_PRUNE_OUT.size :]
+        if out.padding or out.spare.to_bytes(8, "little").strip(b"\0") or len(nodes) != 8 * out.count:
+            raise _invalid(f"{out.count} nodes announced in {len(body)} bytes")
+        for (nodeid,) in struct.iter_unpack("<Q", nodes):
+            inode = self.inodes.get(nodeid)
+            for dentry in inode.aliases if inode is not None else ():
+                if not dentry.count and dentry.parent is not None:
+                    dentry.drop(None)
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    async def _inval_entry(self, task: Task, body: bytes) -> None:
+        out = _head(NOTIFY_INVAL_ENTRY_OUT, body)
+        name = _name(body[NOTIFY_INVAL_ENTRY_OUT.size :], out.namelen, self.name_max)
+        await self._reverse_inval_entry(task, out.parent, 0, name, bool(out.flags & InvalEntryFlag.EXPIRE_ONLY))
+
+    async def _delete(self, task: Task, body: bytes) -> None:
+        out = _head(NOTIFY_DELETE_OUT, body)
+        name = _name(body[NOTIFY_DELETE_OUT.size :], out.namelen, self.name_max)
+        await self._reverse_inval_entry(task, out.parent, out.child, name, False)
+
+    async def _reverse_inval_entry(self, task: Task, parent: int, child: int, name: bytes, expire: bool) -> None:
+        directory = self._known(parent)
+        directory.count += 1
+        try:
+            await directory.semaphore.acquire(task)
+            try:
+                dentry = _find(directory, name)
+                directory.invalidate()
+                dentry.expires = 0
+                if not expire:
+                    self._invalidate_entry(dentry, child)
+            finally:
+                directory.semaphore.release(task)
+        finally:
+            directory.put(None)
+
+    @staticmethod
+    def _invalidate_entry(dentry: Dentry, child: int) -> None:
+        """``child``: DELETE says that this inode has lost the name. Raises ENOENT for another one, EBUSY, ENOTEMPTY."""
+        inode = dentry.inode
+        if child and inode is not None:
+            if inode.nodeid != child:
+                dentry.drop(None)
+                raise OSError(int(Errno.ENOENT), f"{dentry.name!r} leads to node {inode.nodeid}, not {child}")
+            if dentry.mounted is not None:
+                raise OSError(int(Errno.EBUSY), f"{dentry.name!r} is a mountpoint")
+            if inode.is_dir:
+                dentry.shrink(None)
+                if any(one.inode is not None for one in dentry.children.values()):
+                    raise OSError(int(Errno.ENOTEMPTY), f"{dentry.name!r} has names in use")
+                inode.state |= DEAD
+            inode.attr = inode.attr._replace(nlink=0)
+        dentry.drop(None)
+
+    async def _inc_epoch(self, task: Task, body: bytes) -> None:
+        if body:
+            raise _invalid("INC_EPOCH has no body")
+        self.epoch += 1
+
+    async def _resend(self, task: Task, body: bytes) -> None:
+        if body:
+            raise _invalid("RESEND has no body")
+        self.connection.resend(task)
+
+
+def _find(directory: Inode, name: bytes) -> Dentry:
+    """The cached name. Raises ENOTDIR, ENOENT."""
+    if not directory.is_dir:
+        raise NotADirectoryError(int(Errno.ENOTDIR), "Not a directory")
+    dentry = directory.aliases[0].children.get(name) if directory.aliases else None
+    if dentry is None:
+        raise OSError(int(Errno.ENOENT), f"{name!r} is not cached")
+    return dentry
+
+
+def _head(layout: Layout[T], body: bytes) -> T:
+    try:
+        return layout.unpack(body)
+    except ProtocolError as error:
+        raise _invalid(str(error)) from None
+
+
+def _exactly(layout: Layout[T], body: bytes) -> T:
+    if len(body) != layout.size:
+        raise _invalid(f"{layout.name} takes {layout.size} bytes, {len(body)} came")
+    return _head(layout, body)
+
+
+def _name(tail: bytes, length: int, longest: int) -> bytes:
+    """A name and its NUL. Raises ENAMETOOLONG, EINVAL."""
+    if length > longest:
+        raise OSError(int(Errno.ENAMETOOLONG), f"a name of {length} bytes")
+    if len(tail) != length + 1 or not length:
+        raise _invalid(f"a name of {length} bytes announced in {len(tail)}")
+    return tail[:length]
+
+
+def _invalid(why: str) -> OSError:
+    return OSError(int(Errno.EINVAL), why)

@@ -1,0 +1,94 @@
+"""The FUSE operations on extended attributes. Each of the four remembers its own ENOSYS."""
+
+from __future__ import annotations
+
+from ...wire.errno import Errno
+from ...wire.flags import InitFlag, Opcode, SetxattrFlag
+from ...wire.layouts import (
+    GETXATTR_IN,
+    GETXATTR_OUT,
+    SETXATTR_IN,
+    GetxattrIn,
+    SetxattrIn,
+)
+from . import posix_acl
+from .fuse_base import FuseBase, bad_inode, c_string
+from .inode import BAD, STATX_CTIME, UNKNOWN, Inode
+from .permission import owner_or_capable
+from .program import ProgramTask
+
+XATTR_SIZE_MAX = 65536
+
+
+class FuseXattr(FuseBase):
+    """Values are bytes; a ``size`` of 0 asks how long one is."""
+
+    async def getxattr(self, task: ProgramTask, inode: Inode, name: bytes, size: int) -> bytes | int:
+        return await self._sized(task, Opcode.GETXATTR, inode, size, c_string(name))
+
+    async def listxattr(self, task: ProgramTask, inode: Inode, size: int) -> bytes | int:
+        self.check_allowed(task)
+        names = await self._sized(task, Opcode.LISTXATTR, inode, size)
+        if isinstance(names, bytes) and names and (names[-1] or b"\0\0" in names or names[0] == 0):
+            raise OSError(int(Errno.EIO), "the daemon answered no list of names")
+        return names
+
+    async def _sized(self, task: ProgramTask, opcode: Opcode, inode: Inode, size: int, *body: bytes) -> bytes | int:
+        if inode.state & BAD:
+            raise bad_inode()
+        if opcode in self.missing:
+            raise _unsupported()
+        asked = GETXATTR_IN.pack(GetxattrIn(size))
+        try:
+            if not size:
+                out = await self.ask_for(task, opcode, inode.nodeid, GETXATTR_OUT, asked, *body)
+                return min(out.size, XATTR_SIZE_MAX)
+            into = bytearray(size)
+            answered = await self.ask_for_data(task, opcode, inode.nodeid, into, asked, *body)
+            return bytes(into[:answered])
+        except OSError as failed:
+            if failed.errno != Errno.ENOSYS:
+                raise
+            self.missing.add(opcode)
+            raise _unsupported() from None
+
+    async def setxattr(self, task: ProgramTask, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
+        is_acl = name in (posix_acl.ACCESS, posix_acl.DEFAULT)
+        extra = 0
+        if is_acl and self.posix_acl:
+            _check_may_set_acl(task, inode)
+            posix_acl.parse(value)
+            cred = task.program.cred
+            if not (cred.in_group(inode.attr.gid) or cred.capable):
+                extra = SetxattrFlag.ACL_KILL_SGID
+        packed = SETXATTR_IN.pack(SetxattrIn(len(value), flags, extra))
+        if not self.flags & InitFlag.SETXATTR_EXT:
+            packed = packed[:8]
+        if not await self.ask_once(task, Opcode.SETXATTR, inode, packed, c_string(name), value):
+            raise _unsupported()
+        self._xattr_changed(inode, is_acl)
+
+    async def removexattr(self, task: ProgramTask, inode: Inode, name: bytes) -> None:
+        is_acl = name in (posix_acl.ACCESS, posix_acl.DEFAULT)
+        if is_acl and self.posix_acl:
+            _check_may_set_acl(task, inode)
+        if not await self.ask_once(task, Opcode.REMOVEXATTR, inode, c_string(name)):
+            raise _unsupported()
+        self._xattr_changed(inode, is_acl)
+
+    def _xattr_changed(self, inode: Inode, is_acl: bool) -> None:
+        inode.invalidate(STATX_CTIME)
+        if is_acl and self.posix_acl:  # an ACL shows in the mode
+            inode.acl = UNKNOWN
+            inode.invalidate()
+
+
+def _check_may_set_acl(task: ProgramTask, inode: Inode) -> None:
+    if inode.is_link:
+        raise _unsupported()
+    if not owner_or_capable(task.program.cred, inode):
+        raise PermissionError(int(Errno.EPERM), "Operation not permitted")
+
+
+def _unsupported() -> OSError:
+    return OSError(int(Errno.EOPNOTSUPP), "Operation not supported")

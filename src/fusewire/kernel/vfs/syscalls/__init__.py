@@ -1,0 +1,51 @@
+"""The system calls, as a program makes them: paths and descriptors in, numbers and bytes out, OSError for what fails.
+
+One file a subject, named as Linux's. Lock order: the semaphore of the directory, then that of what it names. A wait for
+either can be ended (see ``Policy``).
+"""
+
+from .attr import UTIME_OMIT, Where, sys_chmod, sys_chown, sys_ftruncate, sys_truncate, sys_utimensat
+from .locks import sys_flock, sys_getlk, sys_setlk
+from .names import sys_link, sys_mkdir, sys_mknod, sys_rename, sys_rmdir, sys_symlink, sys_unlink
+from .open import fd_flags, set_fd_flags, sys_close, sys_close_range, sys_dup, sys_dup2, sys_open
+from .poll import sys_ioctl, sys_poll
+from .process import (
+    MNT_DETACH,
+    cover,
+    fork,
+    set_groups,
+    set_id,
+    set_ids,
+    sys_chdir,
+    sys_chroot,
+    sys_execve,
+    sys_exit,
+    sys_fchdir,
+    sys_mount,
+    sys_remount,
+    sys_umount,
+    uncover,
+)
+from .read_write import (
+    sys_copy_file_range,
+    sys_fallocate,
+    sys_fsync,
+    sys_getdents,
+    sys_lseek,
+    sys_read,
+    sys_syncfs,
+    sys_write,
+)
+from .stat import sys_access, sys_fstat, sys_fstatfs, sys_readlink, sys_stat, sys_statfs, sys_statx
+from .xattr import sys_getxattr, sys_listxattr, sys_removexattr, sys_setxattr
+
+__all__ = [
+    "MNT_DETACH", "UTIME_OMIT", "Where", "cover", "fd_flags", "fork", "set_fd_flags", "set_groups", "set_id", "set_ids",
+    "sys_access", "sys_chdir", "sys_chmod", "sys_chown", "sys_chroot", "sys_close", "sys_close_range",
+    "sys_copy_file_range", "sys_dup", "sys_dup2", "sys_execve", "sys_exit", "sys_fallocate", "sys_fchdir", "sys_flock",
+    "sys_fstat", "sys_fstatfs", "sys_fsync", "sys_ftruncate", "sys_getdents", "sys_getlk", "sys_getxattr", "sys_ioctl",
+    "sys_link", "sys_listxattr", "sys_lseek", "sys_mkdir", "sys_mknod", "sys_mount", "sys_open", "sys_poll", "sys_read",
+    "sys_readlink", "sys_remount", "sys_removexattr", "sys_rename", "sys_rmdir", "sys_setlk", "sys_setxattr", "sys_stat",
+    "sys_statfs", "sys_statx", "sys_symlink", "sys_syncfs", "sys_truncate", "sys_umount", "sys_unlink", "sys_utimensat",
+    "sys_write", "uncover",
+]  # fmt: skip

@@ -1,0 +1,125 @@
+"""poll(2) and ioctl(2). As fs/select.c and fs/ioctl.c have them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+
+from ....wire.flags import PollEvent
+from ...queue import Mode, Task, WaitQueue
+from ...queue.wait import Waiter
+from ..files import DeviceFile, File
+from ..fuse_lock import FuseLock
+from ..program import ProgramTask
+from .base import fdget, syscall, use
+
+CallAt = Callable[[int, Callable[[], None]], None]
+ALWAYS = PollEvent.ERR | PollEvent.HUP
+MILLISECOND = 1_000_000
+
+
+@syscall
+async def sys_poll(
+    task: ProgramTask, fds: list[tuple[int, int]], timeout: int | None, now: Callable[[], int], call_at: CallAt
+) -> list[tuple[int, int]]:
+    """Which events are there, of those asked for each descriptor. ``timeout`` in milliseconds; None waits for ever.
+
+    ``now`` and ``call_at`` are the driver's clock.
+    """
+    for fd, _ in fds:
+        file = task.program.files.table.get(fd)
+        if isinstance(file, File):
+            use(task, file)
+    end = None if timeout is None or timeout < 0 else now() + timeout * MILLISECOND
+    waiting = _Poll(task, fds, timeout != 0)
+    try:
+        while True:
+            found = await waiting.look()
+            if found or (end is not None and now() >= end):
+                return found
+            await waiting.sleep(end, call_at)
+    finally:
+        waiting.done()
+
+
+class _Entry(Waiter):
+    """``poll_table_entry``: a call of poll on one of the queues that it looks at."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self, task: ProgramTask, queue: WaitQueue) -> None:
+        super().__init__(task, exclusive=False)
+        self.queue = queue
+        queue.waiters.append(self)
+
+
+class _Poll:
+    """One call: what it looks at, and where it is put down to be woken."""
+
+    def __init__(self, task: ProgramTask, fds: list[tuple[int, int]], blocks: bool) -> None:
+        self.task = task
+        self.fds = fds
+        self.blocks = blocks
+        self.rung = False
+        self.entries: list[_Entry] = []
+
+    async def look(self) -> list[tuple[int, int]]:
+        """What is there. Whoever waits is put down before the daemon is asked, so that no wake-up is lost."""
+        self.done()
+        found: list[tuple[int, int]] = []
+        for fd, events in self.fds:
+            there = await self._events(fd, events | ALWAYS, self.blocks and not found)
+            if there:
+                found.append((fd, there))
+        return found
+
+    async def _events(self, fd: int, events: int, notify: bool) -> int:
+        file = self.task.program.files.table.get(fd)
+        if file is None or (isinstance(file, File) and file.is_path):
+            return int(PollEvent.NVAL)
+        if isinstance(file, DeviceFile):
+            if notify:
+                self.entries.append(_Entry(self.task, file.device.connection.waitq))
+            return int(file.device.poll()) & events
+        sb = file.inode.sb
+        if notify and isinstance(sb, FuseLock):
+            self.entries.append(_Entry(self.task, sb.poll_queue(file)))
+        return await sb.poll(self.task, file, events, notify) & events
+
+    async def sleep(self, end: int | None, call_at: CallAt) -> None:
+        """Until something woke us, or the time is up."""
+        if end is not None:
+            call_at(end, self._ring)
+        enders: Callable[[], Iterable[Task] | None] = functools.partial(_daemons, self.task, self.fds)
+        await WaitQueue("events").wait_event(
+            self.task, lambda: self.rung or any(entry.woken for entry in self.entries), Mode.INTERRUPTIBLE,
+            enders if end is None else lambda: None,
+        )  # fmt: skip
+
+    def _ring(self) -> None:
+        self.rung = True
+        self.task.wake()
+
+    def done(self) -> None:
+        """Wait for nothing."""
+        for entry in self.entries:
+            if not entry.woken:
+                entry.queue.waiters.remove(entry)
+        self.entries.clear()
+
+
+def _daemons(task: ProgramTask, fds: list[tuple[int, int]]) -> list[Task]:
+    """Who may send NOTIFY_POLL."""
+    found: list[Task] = []
+    for fd, _ in fds:
+        file = task.program.files.table.get(fd)
+        if isinstance(file, File) and file.inode.sb.connection is not None:
+            found += file.inode.sb.connection.serving()
+    return found
+
+
+@syscall
+async def sys_ioctl(task: ProgramTask, fd: int, cmd: int, arg: int, memory: bytearray | None) -> int:
+    """``memory`` is what ``arg`` points to, and may be written to. Raises ENOTTY, EBADF."""
+    file = fdget(task, fd)
+    return await file.inode.sb.ioctl(task, file, cmd, arg, memory)
