@@ -51,7 +51,7 @@ class Inodes(Operations):
         self._kernel_checks = bool(granted.flags & InitFlag.POSIX_ACL)
 
     def getattr(self, ino: int, fh: int | None) -> Attributes:
-        return self._node(ino)
+        return self.nodes.get(ino) or self._node(ino)
 
     def forget(self, ino: int, nlookup: int) -> None:
         with self._lock:
