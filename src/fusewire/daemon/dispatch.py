@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..wire.flags import InitFlag, Opcode
@@ -27,7 +28,8 @@ class Row(NamedTuple):
     encode: Encode
 
 
-class Bound(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bound:
     """A row for one filesystem: its own method, found. ``least``: how long a message must be for its structs."""
 
     method: Callable[..., Any]

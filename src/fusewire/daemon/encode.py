@@ -6,7 +6,6 @@ What cannot be sent raises :class:`BadAnswer`, or what packing it raises; the se
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -59,14 +58,19 @@ def pack_nothing(ops: Operations, result: Any, unique: int, message: memoryview)
     return (pack_header(HEADER_SIZE, 0, unique),)
 
 
-@functools.lru_cache(maxsize=256)
+_known: dict[float, tuple[int, int]] = {}  # a filesystem uses few timeouts
+
+
 def _valid(timeout: float) -> tuple[int, int]:
+    """Seconds and nanoseconds, for how long something may be cached."""
     if not timeout >= 0:
         raise BadAnswer(f"a timeout of {timeout} seconds")
-    if timeout > 1 << 40:  # for ever
-        return 1 << 40, 0
-    seconds = int(timeout)
-    return seconds, int((timeout - seconds) * NANO)
+    seconds = int(min(timeout, 1 << 40))  # longer is for ever
+    split = seconds, int((timeout - seconds) * NANO) if timeout < 1 << 40 else 0
+    if len(_known) > 256:
+        _known.clear()
+    _known[timeout] = split
+    return split
 
 
 def pack_entry(ops: Operations, result: Entry, unique: int, message: memoryview) -> Answer:
@@ -75,14 +79,20 @@ def pack_entry(ops: Operations, result: Entry, unique: int, message: memoryview)
 
 def _granted(ops: Operations, entry: Entry) -> tuple[int, int, int, int, int, int]:
     """``fuse_entry_out``, up to the attributes."""
-    entry_s, entry_n = _valid(ops.entry_timeout if entry.entry_timeout is None else entry.entry_timeout)
-    attr_s, attr_n = _valid(ops.attr_timeout if entry.attr_timeout is None else entry.attr_timeout)
+    entry_timeout, attr_timeout = entry.entry_timeout, entry.attr_timeout
+    if entry_timeout is None:
+        entry_timeout = ops.entry_timeout
+    if attr_timeout is None:
+        attr_timeout = ops.attr_timeout
+    entry_s, entry_n = _known.get(entry_timeout) or _valid(entry_timeout)
+    attr_s, attr_n = _known.get(attr_timeout) or _valid(attr_timeout)
     ino = entry.attributes.ino if entry.ino is None else entry.ino
     return ino, entry.generation, entry_s, attr_s, entry_n, attr_n
 
 
 def pack_attr(ops: Operations, result: Attributes, unique: int, message: memoryview) -> Answer:
-    seconds, nanoseconds = _valid(ops.attr_timeout)
+    timeout = ops.attr_timeout
+    seconds, nanoseconds = _known.get(timeout) or _valid(timeout)
     return (_pack_before_attr(_ATTR_SIZE, 0, unique, seconds, nanoseconds, 0) + result.packed(),)
 
 

@@ -140,27 +140,25 @@ class Session:
         bound = self._bound.get(opcode)
         if bound is None or length != size:
             return self._special(seat, size)
-        method, decode, encode, least, is_async, _ = bound
         end = length - extensions * 8
-        if end < least:
-            return self._malformed(seat, f"{end} bytes, {least} are due")
+        if end < bound.least:
+            return self._malformed(seat, f"{end} bytes, {bound.least} are due")
         if self._flock and opcode in self._flock and is_flock(message):
             bound = self._flock[opcode]
-            method, decode, encode, least, is_async, _ = bound
-        if is_async:
+        if bound.is_async:
             return self._later(bound, bytes(message[:size]), end)
         try:
-            args = decode(nodeid, message, end)
+            args = bound.decode(nodeid, message, end)
         except Exception as error:
             return self._malformed(seat, error)
         if self.events is not None:
             self._perform(bound)
         try:
-            result = method(*args)
+            result = bound.method(*args)
         except Exception as error:
             return _raised(unique, nodeid, bound, error)
         try:
-            return encode(self.operations, result, unique, message)
+            return bound.encode(self.operations, result, unique, message)
         except Exception as error:
             return _not_encoded(unique, nodeid, bound, error)
 

@@ -119,10 +119,16 @@ class Readers:
             self._over.set()
 
     def _serve_one(self, seat: Reader) -> bool:
-        """Read, answer, write. The loop is in here, so that its names are local; False when the channel is over."""
+        """Read, answer, write. The loop is in here, so that its names are local; False when the channel is over.
+
+        CPython 3.11 speeds up a function's code that is called often, or jumps back in a ``while True``; a ``while`` with a
+        condition would stay slow for ever.
+        """
         receive, handle, send = self.channel.receive, self.session.answer, self.channel.send
         buffer = seat.buffer
-        while self._reader is seat:
+        while True:
+            if self._reader is not seat:
+                return True
             try:
                 size = receive(buffer)
             except OSError as error:
@@ -146,7 +152,6 @@ class Readers:
             elif answer is not None:
                 self._later(bytes(buffer[:size]), answer)
             seat.done = header
-        return True
 
     def _refused(self, message: memoryview | bytes, answer: Answer, error: Exception) -> None:
         """The kernel did not take an answer. Where the caller still waits for one, it gets EIO."""
