@@ -59,7 +59,8 @@ class DevFuse:
             return self._weigh(buffer)
         if self._looks and not self._look():
             return self._give_up(buffer)
-        return self._read(buffer) or 0
+        read = self._read  # to a name: what is not a method is slow to call where it is found
+        return read(buffer) or 0
 
     def _receive_telling(self, buffer: memoryview) -> int:
         self._tell(Kind.ENTER, "sys_read")
@@ -102,8 +103,9 @@ class DevFuse:
         if self.events is not None:
             return self._send_telling(answer)
         if len(answer) == 1:
+            write = self._write
             try:
-                self._write(answer[0])
+                write(answer[0])
             except ValueError:
                 raise OSError(errno.EBADF, "the device is closed") from None
         else:
