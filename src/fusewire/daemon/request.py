@@ -180,7 +180,10 @@ _current: ContextVar[Seat] = ContextVar("fusewire_seat")
 
 
 def current_request() -> Request:
-    """The request that the running handler answers. Raises RuntimeError outside a handler."""
+    """The request that the running handler answers. Raises RuntimeError outside a handler.
+
+    A thread that a plain handler starts is handed the :class:`Request`, not left to ask: when it does, another may be there.
+    """
     seat = _current.get(None)
     request = None if seat is None else seat.request
     if request is None:
