@@ -103,7 +103,8 @@ class Session:
         return max(8192, self.operations.settings.max_write + 4096)
 
     def handle(self, message: Buffer) -> Answer | Later | None:
-        """Answer one whole message. None where no answer is due; a :class:`Later` where the handler is ``async``.
+        """Answer one whole message, with a header and, behind it, a body. None where no answer is due; a :class:`Later`
+        where the handler is ``async``.
 
         ``message`` may be reused by the caller as soon as this returns (an async handler gets its own copy).
         """
@@ -119,7 +120,7 @@ class Session:
         seat.header = read_header(message)
         token = _current.set(seat)  # undone below: a handler may be answered inside another's call
         try:
-            return self.answer(seat, size)
+            return _apart(self.answer(seat, size))
         finally:
             _current.reset(token)
             seat.leave()
@@ -131,7 +132,8 @@ class Session:
         return seat
 
     def answer(self, seat: Seat, size: int) -> Answer | Later | None:
-        """:meth:`handle` for a reader of many messages: one of ``size`` bytes lies in the buffer of ``seat``.
+        """:meth:`handle` for a reader of many messages: one of ``size`` bytes lies in the buffer of ``seat``. A small
+        answer comes as one buffer.
 
         The seat is among ``seats`` and the thread's own (``Seat.take``); its ``header`` and ``done`` are the reader's to set.
         """
@@ -248,8 +250,7 @@ class Session:
         self._bound = bind(self.operations, self.dialect)
         self._flock = bind_flock(self.operations, self.dialect)
         self.initialized.set()
-        size = self.dialect.size(INIT_OUT)
-        return pack_header(HEADER_SIZE + size, 0, unique), INIT_OUT.pack(out)[:size]
+        return with_header(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
 
     def _refuse(self, unique: int, number: int, why: str) -> Answer:
         self.refusal = why
@@ -384,6 +385,14 @@ _RELEASES = {
     Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
 }  # fmt: skip
 _GRANTS = _GRANTS_ENTRY | _RELEASES.keys() | {Opcode.READDIRPLUS}
+
+
+def _apart(answer: Answer | Later | None) -> Answer | Later | None:
+    """Header and body in a buffer each."""
+    if not isinstance(answer, tuple) or len(answer) > 1 or len(answer[0]) == HEADER_SIZE:
+        return answer
+    whole = memoryview(answer[0])
+    return whole[:HEADER_SIZE], whole[HEADER_SIZE:]
 
 
 # -- what went wrong ---------------------------------------------------------------------------------------------------
