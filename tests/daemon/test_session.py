@@ -454,3 +454,37 @@ def test_after_a_handler_inside_another_the_outer_one_still_has_its_own_request(
     assert seen == [Opcode.UNLINK]
     with pytest.raises(RuntimeError, match="no request is being handled"):
         fusewire.current_request()
+
+
+def test_times_that_change_are_split_anew() -> None:
+    attributes = Attributes(1, 0o40755, mtime_ns=5_000_000_007)
+    session = started(handler("getattr", attributes))
+
+    def mtime() -> tuple[int, int]:
+        attr = ask(session, Opcode.GETATTR, Message((L.GetattrIn(),))).structs[0].attr
+        return attr.mtime, attr.mtimensec
+
+    assert [mtime(), mtime()] == [(5, 7)] * 2
+    attributes.mtime_ns = 6_000_000_008
+    assert mtime() == (6, 8)
+    assert attributes == Attributes(1, 0o40755, mtime_ns=6_000_000_008)
+    assert "_split" not in repr(attributes)
+
+
+def test_a_listing_with_a_bad_name_gives_every_reference_back() -> None:
+    forgotten: list[int] = []
+
+    class Listing(Operations):
+        def readdirplus(self, ino: int, fh: int, offset: int) -> list[DirEntry]:
+            names = (b"good", b"a/b")
+            return [
+                DirEntry(name, at, 0o100000, at, Entry(Attributes(at, 0o100644))) for at, name in enumerate(names, 2)
+            ]
+
+        def forget(self, ino: int, nlookup: int) -> None:
+            forgotten.append(ino)
+
+    with pytest.raises(OSError) as caught:
+        ask(started(Listing()), Opcode.READDIRPLUS, Message((L.ReadIn(size=4096),)))
+    assert caught.value.errno == errno.EIO
+    assert sorted(forgotten) == [2, 3]

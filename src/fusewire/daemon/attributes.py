@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..wire.layouts import KSTATFS
+from ..wire.layouts import ATTR, KSTATFS
 
 NANO = 1_000_000_000
 _U64 = (1 << 64) - 1
+
+
+_Split = tuple[int, int, int, int, int, int, int, int, int]
+
+
+def _split(atime: int, mtime: int, ctime: int) -> _Split:
+    """Times, and what of them ``fuse_attr`` has: seconds, as a 64-bit two's complement, and nanoseconds."""
+    asec, ansec = divmod(atime, NANO)
+    msec, mnsec = divmod(mtime, NANO)
+    csec, cnsec = divmod(ctime, NANO)
+    return atime, mtime, ctime, asec & _U64, msec & _U64, csec & _U64, ansec, mnsec, cnsec
 
 
 @dataclass(slots=True)
@@ -34,6 +45,7 @@ class Attributes:
     blksize: int = 4096
     blocks: int | None = None
     flags: int = 0
+    _split: _Split | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, st: os.stat_result, ino: int = 0) -> Attributes:
@@ -45,14 +57,24 @@ class Attributes:
 
     def fields(self) -> tuple[int, ...]:
         """In the order of ``fuse_attr``."""
-        asec, ansec = divmod(self.atime_ns, NANO)
-        msec, mnsec = divmod(self.mtime_ns, NANO)
-        csec, cnsec = divmod(self.ctime_ns, NANO)
+        return ATTR.unpack_fields(self.packed())
+
+    def packed(self) -> bytes:
+        """The ``fuse_attr``. Raises struct.error or TypeError for what does not fit in it."""
+        split = self._split
+        # The very same numbers as last time: splitting them takes longer than all the rest.
+        if (
+            split is None
+            or split[0] is not self.atime_ns
+            or split[1] is not self.mtime_ns
+            or split[2] is not self.ctime_ns
+        ):
+            split = self._split = _split(self.atime_ns, self.mtime_ns, self.ctime_ns)
+        _, _, _, asec, msec, csec, ansec, mnsec, cnsec = split
         blocks = self.blocks
-        if blocks is None:
-            blocks = (self.size + 511) >> 9
-        return (
-            self.ino, self.size, blocks, asec & _U64, msec & _U64, csec & _U64, ansec, mnsec, cnsec,
+        return _pack_attr(
+            self.ino, self.size, (self.size + 511) >> 9 if blocks is None else blocks,
+            asec, msec, csec, ansec, mnsec, cnsec,
             self.mode, self.nlink, self.uid, self.gid, self.rdev, self.blksize, self.flags,
         )  # fmt: skip
 
@@ -122,3 +144,4 @@ class StatFS(NamedTuple):
 
 
 _pack_kstatfs = KSTATFS.pack_fields
+_pack_attr = ATTR.pack_fields

@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..wire.flags import InitFlag, Opcode
+from ..wire.layout import Buffer
+from ..wire.table import OPERATIONS, Dialect
 from . import decode, encode
 from .operations import Operations
 
-Decode = Callable[[int, memoryview], tuple[Any, ...]]
-Encode = Callable[[Operations, Any, memoryview], encode.Buffers]
+Decode = Callable[[int, memoryview, int], tuple[Any, ...]]
+Encode = Callable[[Operations, Any, int, memoryview], tuple[Buffer, ...]]
 
 
 class Row(NamedTuple):
-    """How one opcode is served. ``encode`` gets what the handler returned, and the request's body for its limits."""
+    """How one opcode is served: see ``decode`` and ``encode`` for what they get."""
 
     method: str
     decode: Decode
     encode: Encode
 
 
-class Bound(NamedTuple):
-    """A row for one filesystem: its own method, found."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A row for one filesystem: its own method, found. ``least``: how long a message must be for its structs."""
 
     method: Callable[..., Any]
     decode: Decode
     encode: Encode
+    least: int
     is_async: bool
     name: str
 
@@ -84,35 +89,34 @@ ROWS: dict[Opcode, Row] = {
 }
 
 
-def bind(operations: Operations) -> dict[int, Bound]:
+def bind(operations: Operations, dialect: Dialect) -> dict[int, Bound]:
     """What ``operations`` supports: the methods that its class overrides, and the few whose default is an answer."""
-    bound = {}
-    for opcode, row in ROWS.items():
-        if row.method in _ANSWERED_BY_DEFAULT or overrides(operations, row.method):
-            bound[int(opcode)] = _bind(operations, row)
-    return bound
-
-
-def with_setxattr_ext(bound: Bound) -> Bound:
-    """SETXATTR as it comes once SETXATTR_EXT is agreed on."""
-    return bound._replace(decode=decode.take_setxattr_ext)
-
-
-def bind_flock(operations: Operations) -> dict[int, Bound]:
-    """flock(2) comes as SETLK and SETLKW with a flag."""
-    if not overrides(operations, "flock"):
-        return {}
+    rows = ROWS | _EXTENDED if dialect.flags & InitFlag.SETXATTR_EXT else ROWS
     return {
-        Opcode.SETLK: _bind(operations, Row("flock", decode.take_setlk, encode.pack_nothing)),
-        Opcode.SETLKW: _bind(operations, Row("flock", decode.take_setlkw, encode.pack_nothing)),
+        int(opcode): _bind(operations, opcode, row, dialect)
+        for opcode, row in rows.items()
+        if row.method in _ANSWERED_BY_DEFAULT or overrides(operations, row.method)
     }
 
 
-def _bind(operations: Operations, row: Row) -> Bound:
+def bind_flock(operations: Operations, dialect: Dialect) -> dict[int, Bound]:
+    """flock(2) comes as SETLK and SETLKW with a flag."""
+    if not overrides(operations, "flock"):
+        return {}
+    return {int(opcode): _bind(operations, opcode, row, dialect) for opcode, row in _FLOCK.items()}
+
+
+def _bind(operations: Operations, opcode: Opcode, row: Row, dialect: Dialect) -> Bound:
     method = getattr(operations, row.method)
-    return Bound(method, row.decode, row.encode, inspect.iscoroutinefunction(method), row.method)
+    least = decode.BODY + sum(dialect.size(layout) for layout in OPERATIONS[opcode].request.structs)
+    return Bound(method, row.decode, row.encode, least, inspect.iscoroutinefunction(method), row.method)
 
 
+_EXTENDED = {Opcode.SETXATTR: Row("setxattr", decode.take_setxattr_ext, encode.pack_nothing)}
+_FLOCK = {
+    Opcode.SETLK: Row("flock", decode.take_setlk, encode.pack_nothing),
+    Opcode.SETLKW: Row("flock", decode.take_setlkw, encode.pack_nothing),
+}
 _ANSWERED_BY_DEFAULT = frozenset({"statfs", "release", "releasedir"})
 
 

@@ -1,79 +1,126 @@
-"""From what a handler returned to the answer's body: a function a shape. Each gets the request's body too, for its limits.
+"""From what a handler returned to its answer: a function a shape. Each gets the request's unique and message too, for its
+limits. An answer is one buffer, or two where it would take longer to put a large body behind its header.
 
 What cannot be sent raises :class:`BadAnswer`, or what packing it raises; the session tells the operation and the inode.
 """
 
 from __future__ import annotations
 
-import functools
+import struct
 from collections.abc import Iterable
 from typing import Any
 
 from ..wire import layouts as L
+from ..wire.layout import Layout
 from .attributes import NANO, Attributes, Entry, Lock, Opened, StatFS
+from .decode import BODY
 from .operations import Listing, Operations
 
 Buffers = bytes | bytearray | memoryview
+Answer = tuple[Buffers, ...]
 NAME_MAX = 1024  # bytes; Linux takes no longer one from a daemon
+SMALL = 4096  # bytes that are sooner put behind their header than written from two places
 
 
 class BadAnswer(Exception):
     """A handler returned what cannot be sent."""
 
 
-def pack_nothing(ops: Operations, result: Any, body: memoryview) -> bytes:
+def _answer_of(layout: Layout[Any]) -> tuple[Any, int]:
+    """How a header and a struct are packed at once, and how long they are."""
+    whole = struct.Struct(L.OUT_HEADER.format + layout.format[1:])
+    return whole.pack, whole.size
+
+
+HEADER_SIZE = L.OUT_HEADER.size
+pack_header = L.OUT_HEADER.pack_fields
+# Up to the `fuse_attr` that ends them, which attributes pack themselves.
+_pack_before_attr = struct.Struct(L.OUT_HEADER.format + "QII").pack
+_pack_before_entry_attr = struct.Struct(L.OUT_HEADER.format + "QQQQII").pack
+_pack_entry = struct.Struct("<QQQQII").pack
+_ATTR_SIZE = HEADER_SIZE + L.ATTR_OUT.size
+_ENTRY_SIZE = HEADER_SIZE + L.ENTRY_OUT.size
+_pack_write, _WRITE_SIZE = _answer_of(L.WRITE_OUT)
+_pack_open, _OPEN_SIZE = _answer_of(L.OPEN_OUT)
+_asked_size = struct.Struct("<I").unpack_from
+_SIZE_AT = BODY + L.READ_IN.offsets["size"]  # WRITE has its there too
+
+
+def with_header(unique: int, body: Buffers) -> Answer:
+    """A whole answer."""
+    header = pack_header(HEADER_SIZE + len(body), 0, unique)
+    return (header + body,) if len(body) < SMALL else (header, body)
+
+
+def pack_nothing(ops: Operations, result: Any, unique: int, message: memoryview) -> Answer:
     if result is not None:
         raise BadAnswer(f"nothing is due, {result!r} came")
-    return b""
+    return (pack_header(HEADER_SIZE, 0, unique),)
 
 
-@functools.lru_cache(maxsize=256)
+_known: dict[float, tuple[int, int]] = {}  # a filesystem uses few timeouts
+
+
 def _valid(timeout: float) -> tuple[int, int]:
+    """Seconds and nanoseconds, for how long something may be cached."""
     if not timeout >= 0:
         raise BadAnswer(f"a timeout of {timeout} seconds")
-    if timeout > 1 << 40:  # for ever
-        return 1 << 40, 0
-    seconds = int(timeout)
-    return seconds, int((timeout - seconds) * NANO)
+    seconds = int(min(timeout, 1 << 40))  # longer is for ever
+    split = seconds, int((timeout - seconds) * NANO) if timeout < 1 << 40 else 0
+    if len(_known) > 256:
+        _known.clear()
+    _known[timeout] = split
+    return split
 
 
-def pack_entry(ops: Operations, result: Entry, body: memoryview | None = None) -> bytes:
-    attributes = result.attributes
-    entry_timeout = ops.entry_timeout if result.entry_timeout is None else result.entry_timeout
-    attr_timeout = ops.attr_timeout if result.attr_timeout is None else result.attr_timeout
-    entry_s, entry_n = _valid(entry_timeout)
-    attr_s, attr_n = _valid(attr_timeout)
-    ino = attributes.ino if result.ino is None else result.ino
-    return L.ENTRY_OUT.pack_fields(ino, result.generation, entry_s, attr_s, entry_n, attr_n, *attributes.fields())
+def pack_entry(ops: Operations, result: Entry, unique: int, message: memoryview) -> Answer:
+    return (_pack_before_entry_attr(_ENTRY_SIZE, 0, unique, *_granted(ops, result)) + result.attributes.packed(),)
 
 
-def pack_attr(ops: Operations, result: Attributes, body: memoryview) -> bytes:
+def _granted(ops: Operations, entry: Entry) -> tuple[int, int, int, int, int, int]:
+    """``fuse_entry_out``, up to the attributes."""
+    entry_timeout, attr_timeout = entry.entry_timeout, entry.attr_timeout
+    if entry_timeout is None:
+        entry_timeout = ops.entry_timeout
+    if attr_timeout is None:
+        attr_timeout = ops.attr_timeout
+    entry_s, entry_n = _known.get(entry_timeout) or _valid(entry_timeout)
+    attr_s, attr_n = _known.get(attr_timeout) or _valid(attr_timeout)
+    ino = entry.attributes.ino if entry.ino is None else entry.ino
+    return ino, entry.generation, entry_s, attr_s, entry_n, attr_n
+
+
+def pack_attr(ops: Operations, result: Attributes, unique: int, message: memoryview) -> Answer:
+    timeout = ops.attr_timeout
+    seconds, nanoseconds = _known.get(timeout) or _valid(timeout)
+    return (_pack_before_attr(_ATTR_SIZE, 0, unique, seconds, nanoseconds, 0) + result.packed(),)
+
+
+def pack_statx_out(ops: Operations, result: L.Statx, unique: int, message: memoryview) -> Answer:
     seconds, nanoseconds = _valid(ops.attr_timeout)
-    return L.ATTR_OUT.pack_fields(seconds, nanoseconds, 0, *result.fields())
+    return with_header(unique, L.STATX_OUT.pack(L.StatxOut(seconds, nanoseconds, stat=result)))
 
 
-def pack_statx_out(ops: Operations, result: L.Statx, body: memoryview) -> bytes:
-    seconds, nanoseconds = _valid(ops.attr_timeout)
-    return L.STATX_OUT.pack(L.StatxOut(seconds, nanoseconds, stat=result))
+def pack_opened(ops: Operations, result: Opened | int, unique: int, message: memoryview) -> Answer:
+    return (_pack_open(_OPEN_SIZE, 0, unique, *_opened(result)),)
 
 
-def pack_opened(ops: Operations, result: Opened | int, body: memoryview | None = None) -> bytes:
-    if isinstance(result, int):
-        return L.OPEN_OUT.pack_fields(result, 0, 0)
-    return L.OPEN_OUT.pack_fields(*result)
+def _opened(result: Opened | int) -> tuple[int, ...]:
+    return (result, 0, 0) if isinstance(result, int) else result
 
 
-def pack_created(ops: Operations, result: tuple[Entry, Opened | int], body: memoryview) -> bytes:
+def pack_created(ops: Operations, result: tuple[Entry, Opened | int], unique: int, message: memoryview) -> Answer:
     entry, opened = result
-    return pack_entry(ops, entry) + pack_opened(ops, opened)
+    head = _pack_before_entry_attr(_ENTRY_SIZE + L.OPEN_OUT.size, 0, unique, *_granted(ops, entry))
+    return (head + entry.attributes.packed() + L.OPEN_OUT.pack_fields(*_opened(opened)),)
 
 
-def pack_data(ops: Operations, result: Buffers, body: memoryview) -> Buffers:
-    size = L.READ_IN.unpack_fields(body)[2]
+def pack_data(ops: Operations, result: Buffers, unique: int, message: memoryview) -> Answer:
+    (size,) = _asked_size(message, _SIZE_AT)
     result = _bytes(result)
     if len(result) > size:
         raise BadAnswer(f"{len(result)} bytes, {size} were asked for")
-    return result
+    return with_header(unique, result)
 
 
 def _bytes(result: Any) -> Buffers:
@@ -87,116 +134,139 @@ def _bytes(result: Any) -> Buffers:
     return result
 
 
-def pack_text(ops: Operations, result: bytes, body: memoryview) -> bytes:
+def pack_text(ops: Operations, result: bytes, unique: int, message: memoryview) -> Answer:
     if not isinstance(result, bytes) or not 0 < len(result) < 4096 or b"\0" in result:
         raise BadAnswer(f"a link's target of 1 to 4095 bytes is due, {result!r:.60} came")
-    return result
+    return with_header(unique, result)
 
 
-def pack_written(ops: Operations, result: int, body: memoryview) -> bytes:
-    if not 0 <= result <= len(body) - 40:
-        raise BadAnswer(f"{result} bytes written, of {len(body) - 40}")
-    return L.WRITE_OUT.pack_fields(result, 0)
+def pack_written(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    (size,) = _asked_size(message, _SIZE_AT)
+    if not 0 <= result <= size:
+        raise BadAnswer(f"{result} bytes written, of {size}")
+    return (_pack_write(_WRITE_SIZE, 0, unique, result, 0),)
 
 
-def pack_copied(ops: Operations, result: int, body: memoryview) -> bytes:
-    return L.WRITE_OUT.pack_fields(min(result, 0xFFFFFFFF), 0)
+def pack_copied(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    return (_pack_write(_WRITE_SIZE, 0, unique, min(result, 0xFFFFFFFF), 0),)
 
 
-def pack_number(ops: Operations, result: int, body: memoryview) -> bytes:
-    return L.LSEEK_OUT.pack_fields(result)
+def pack_number(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    return with_header(unique, L.LSEEK_OUT.pack_fields(result))
 
 
-def pack_events(ops: Operations, result: int, body: memoryview) -> bytes:
-    return L.POLL_OUT.pack_fields(result, 0)
+def pack_events(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    return with_header(unique, L.POLL_OUT.pack_fields(result, 0))
 
 
-def pack_ioctl_out(ops: Operations, result: tuple[int, Buffers], body: memoryview) -> bytes:
+def pack_ioctl_out(ops: Operations, result: tuple[int, Buffers], unique: int, message: memoryview) -> Answer:
     number, data = result
-    room = L.IOCTL_IN.unpack(body).out_size
+    room = L.IOCTL_IN.unpack(message, BODY).out_size
     data = _bytes(data)
     if len(data) > room:
         raise BadAnswer(f"{len(data)} bytes, the caller has room for {room}")
-    return L.IOCTL_OUT.pack_fields(number, 0, 0, 0) + bytes(data)
+    return with_header(unique, L.IOCTL_OUT.pack_fields(number, 0, 0, 0) + bytes(data))
 
 
-def pack_statfs_out(ops: Operations, result: StatFS, body: memoryview) -> bytes:
-    return result.pack()
+def pack_statfs_out(ops: Operations, result: StatFS, unique: int, message: memoryview) -> Answer:
+    return with_header(unique, result.pack())
 
 
-def pack_lock_out(ops: Operations, result: Lock | None, body: memoryview) -> bytes:
+def pack_lock_out(ops: Operations, result: Lock | None, unique: int, message: memoryview) -> Answer:
     if result is None:
-        return L.LK_OUT.pack_fields(0, 0, 2, 0)  # F_UNLCK: nothing is in the way
-    return L.LK_OUT.pack_fields(*result[:4])
+        return with_header(unique, L.LK_OUT.pack_fields(0, 0, 2, 0))  # F_UNLCK: nothing is in the way
+    return with_header(unique, L.LK_OUT.pack_fields(*result[:4]))
 
 
-def pack_xattr(ops: Operations, result: Buffers, body: memoryview) -> bytes:
-    return _sized(bytes(_bytes(result)), body)
+def pack_xattr(ops: Operations, result: Buffers, unique: int, message: memoryview) -> Answer:
+    return _sized(bytes(_bytes(result)), unique, message)
 
 
-def pack_xattr_names(ops: Operations, result: Iterable[bytes], body: memoryview) -> bytes:
-    return _sized(b"".join(name + b"\0" for name in result), body)
+def pack_xattr_names(ops: Operations, result: Iterable[bytes], unique: int, message: memoryview) -> Answer:
+    return _sized(b"".join(name + b"\0" for name in result), unique, message)
 
 
-def _sized(value: bytes, body: memoryview) -> bytes:
+def _sized(value: bytes, unique: int, message: memoryview) -> Answer:
     """The caller says how much room it has; 0 asks how much it takes."""
-    size, _ = L.GETXATTR_IN.unpack_fields(body)
+    size, _ = L.GETXATTR_IN.unpack_fields(message, BODY)
     if not size:
-        return L.GETXATTR_OUT.pack_fields(len(value), 0)
+        return with_header(unique, L.GETXATTR_OUT.pack_fields(len(value), 0))
     if len(value) > size:
         raise OSError(34, "Numerical result out of range")  # ERANGE
-    return value
+    return with_header(unique, value)
 
 
-def pack_dirents(ops: Operations, result: Listing, body: memoryview) -> bytearray:
+def pack_dirents(ops: Operations, result: Listing, unique: int, message: memoryview) -> Answer:
     """As many entries as the kernel has room for."""
-    size = L.READ_IN.unpack_fields(body)[2]
-    pack = L.DIRENT.pack_fields
-    out = bytearray()
+    room, pack = HEADER_SIZE + _asked_size(message, _SIZE_AT)[0], L.DIRENT.pack_fields
+    out = bytearray(HEADER_SIZE)
+    names = []
     for name, ino, mode, offset, _ in result:
-        if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name:
+        size = len(name)
+        if size > NAME_MAX:
             raise _bad_name(name)
-        padded = (31 + len(name)) & ~7
-        if len(out) + padded > size:
+        if len(out) + 24 + (size + 7 & ~7) > room:
             break
-        out += pack(ino, offset, len(name), mode >> 12)
-        out += name.ljust(padded - 24, b"\0")
-    return out
+        out += pack(ino, offset, size, mode >> 12)
+        out += name
+        out += _PADDING[size & 7]
+        names.append(name)
+    _check_names(names)
+    out[:HEADER_SIZE] = pack_header(len(out), 0, unique)
+    return (out,)
 
 
-def pack_direntplus(ops: Operations, result: Listing, body: memoryview) -> bytearray:
+def pack_direntplus(ops: Operations, result: Listing, unique: int, message: memoryview) -> Answer:
     """The same, each behind its entry. The reference of one that was taken and did not fit is given back."""
-    size = L.READ_IN.unpack_fields(body)[2]
-    pack = L.DIRENT.pack_fields
-    out = bytearray()
+    room, pack = HEADER_SIZE + _asked_size(message, _SIZE_AT)[0], L.DIRENT.pack_fields
+    out = bytearray(HEADER_SIZE)
+    names = []
     granted: list[Entry] = []
     try:
         for name, ino, mode, offset, entry in result:
             if entry is not None:
                 granted.append(entry)
-            if not name or len(name) > NAME_MAX or b"/" in name or b"\0" in name:
+            size = len(name)
+            if size > NAME_MAX:
                 raise _bad_name(name)
-            padded = (31 + len(name)) & ~7
-            if len(out) + 128 + padded > size:
+            if len(out) + 152 + (size + 7 & ~7) > room:
                 if entry is not None:
-                    _give_back(ops, (entry,))
+                    _give_back(ops, (granted.pop(),))
                 break
-            out += _NO_ENTRY if entry is None else pack_entry(ops, entry)
-            out += pack(ino, offset, len(name), mode >> 12)
-            out += name.ljust(padded - 24, b"\0")
+            if entry is None:
+                out += _NO_ENTRY
+            else:
+                out += _pack_entry(*_granted(ops, entry))
+                out += entry.attributes.packed()
+            out += pack(ino, offset, size, mode >> 12)
+            out += name
+            out += _PADDING[size & 7]
+            names.append(name)
+        _check_names(names)
     except BaseException:
         _give_back(ops, granted)
         raise
-    return out
+    out[:HEADER_SIZE] = pack_header(len(out), 0, unique)
+    return (out,)
 
 
 _NO_ENTRY = bytes(L.ENTRY_OUT.size)
+_PADDING = [bytes(-size % 8) for size in range(8)]
+
+
+def _check_names(names: list[bytes]) -> None:
+    """All at once, which is quicker than one by one."""
+    joined = b"/".join(names)
+    if b"\0" in joined or joined.count(b"/") >= len(names) or not all(names):
+        for name in names:
+            if not name or b"/" in name or b"\0" in name:
+                raise _bad_name(name)
+
+
+def _bad_name(name: bytes) -> BadAnswer:
+    return BadAnswer(f"a name of {len(name)} bytes: {name[:60]!r}")
 
 
 def _give_back(ops: Operations, entries: Iterable[Entry]) -> None:
     for entry in entries:
         ops.forget(entry.attributes.ino if entry.ino is None else entry.ino, 1)
-
-
-def _bad_name(name: bytes) -> BadAnswer:
-    return BadAnswer(f"a name of {len(name)} bytes: {name[:60]!r}")

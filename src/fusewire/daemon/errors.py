@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from ..wire.errno import MAX_ERRNO, Errno
 
-_BY_CLASS: tuple[tuple[type[BaseException], Errno], ...] = (
-    (FileNotFoundError, Errno.ENOENT),
-    (FileExistsError, Errno.EEXIST),
-    (IsADirectoryError, Errno.EISDIR),
-    (NotADirectoryError, Errno.ENOTDIR),
-    (PermissionError, Errno.EACCES),
-    (InterruptedError, Errno.EINTR),
-    (BlockingIOError, Errno.EAGAIN),
-    (ChildProcessError, Errno.ECHILD),
-    (ProcessLookupError, Errno.ESRCH),
-    (BrokenPipeError, Errno.EPIPE),
-    (ConnectionAbortedError, Errno.ECONNABORTED),
-    (ConnectionRefusedError, Errno.ECONNREFUSED),
-    (ConnectionResetError, Errno.ECONNRESET),
-    (TimeoutError, Errno.ETIMEDOUT),
-    (NotImplementedError, Errno.ENOSYS),
-)
+_NUMBERS: dict[type[BaseException], int] = {
+    FileNotFoundError: int(Errno.ENOENT),
+    FileExistsError: int(Errno.EEXIST),
+    IsADirectoryError: int(Errno.EISDIR),
+    NotADirectoryError: int(Errno.ENOTDIR),
+    PermissionError: int(Errno.EACCES),
+    InterruptedError: int(Errno.EINTR),
+    BlockingIOError: int(Errno.EAGAIN),
+    ChildProcessError: int(Errno.ECHILD),
+    ProcessLookupError: int(Errno.ESRCH),
+    BrokenPipeError: int(Errno.EPIPE),
+    ConnectionAbortedError: int(Errno.ECONNABORTED),
+    ConnectionRefusedError: int(Errno.ECONNREFUSED),
+    ConnectionResetError: int(Errno.ECONNRESET),
+    TimeoutError: int(Errno.ETIMEDOUT),
+    NotImplementedError: int(Errno.ENOSYS),
+}
 
 
 def errno_of(error: BaseException) -> int | None:
@@ -32,7 +32,10 @@ def errno_of(error: BaseException) -> int | None:
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
     if isinstance(number, int) and 0 < number <= MAX_ERRNO:
         return number
-    for kind, mapped in _BY_CLASS:
+    mapped = _NUMBERS.get(type(error))
+    if mapped is not None:
+        return mapped
+    for kind, mapped in _NUMBERS.items():
         if isinstance(error, kind):
-            return int(mapped)
+            return mapped
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
+import struct
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..wire.codec import Message, decode_request
 from ..wire.extensions import Extensions, decode_extensions
@@ -14,6 +16,9 @@ from ..wire.flags import Opcode
 from ..wire.layout import Buffer
 from ..wire.layouts import CREATE_IN, IN_HEADER, MKDIR_IN, MKNOD_IN
 from ..wire.table import LATEST, Dialect
+
+if TYPE_CHECKING:
+    from .session import Session
 
 _CREATE_UMASK = IN_HEADER.size + CREATE_IN.offsets["umask"]
 _UMASK_OFFSETS = {
@@ -114,12 +119,73 @@ class Request:
         return self._event.wait(timeout)
 
 
-_current: ContextVar[Request] = ContextVar("fusewire_request")
+Header = tuple[int, int, int, int, int]
+"""Of a message: its length, opcode, unique, nodeid, and the extensions' length. Who asks is told by :class:`Request`."""
+NO_HEADER: Header = (0, 0, 0, 0, 0)
+read_header: Callable[[Buffer], Header] = struct.Struct("<IIQQ12xHxx").unpack_from
+_read_caller = struct.Struct("<24xIII").unpack_from
+
+
+NOTHING = memoryview(b"")
+
+
+class Seat:
+    """Where requests are handled one after the other: the buffer they are read into, and which one is there.
+
+    Few handlers ask for their :class:`Request`, so it is made when one does, or when an interrupt comes for it. ``header`` is
+    the last message's; that request is being handled until ``done`` is the same object.
+    """
+
+    __slots__ = ("_lock", "_made", "buffer", "done", "header", "session")
+
+    def __init__(self, session: Session, buffer: memoryview) -> None:
+        self.session = session
+        self.buffer = buffer
+        self.header = self.done = NO_HEADER
+        self._lock = _thread.allocate_lock()
+        self._made: tuple[Header, Request] | None = None
+
+    def take(self) -> None:
+        """From here on this thread handles what is in this seat, and nothing else."""
+        _current.set(self)
+
+    def leave(self) -> None:
+        """What was here is done, and its buffer may be used anew."""
+        self.done = self.header
+        self.buffer = NOTHING
+        self._made = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being handled here."""
+        return self.header is not self.done
+
+    @property
+    def request(self) -> Request | None:
+        """The request that is being handled here: the same object however often it is asked for, from any thread."""
+        with self._lock:
+            header = self.header
+            if header is self.done:
+                return None
+            made = self._made
+            if made is None or made[0] is not header:
+                length, opcode, unique, nodeid, _ = header
+                uid, gid, pid = _read_caller(self.buffer)
+                request = Request(opcode, unique, nodeid, uid, gid, pid, self.buffer[:length], self.session.dialect)
+                made = self._made = header, request
+            return made[1]
+
+
+_current: ContextVar[Seat] = ContextVar("fusewire_seat")
 
 
 def current_request() -> Request:
-    """The request that the running handler answers. Raises RuntimeError outside a handler."""
-    try:
-        return _current.get()
-    except LookupError:
-        raise RuntimeError("no request is being handled here") from None
+    """The request that the running handler answers. Raises RuntimeError outside a handler.
+
+    A thread that a plain handler starts is handed the :class:`Request`, not left to ask: when it does, another may be there.
+    """
+    seat = _current.get(None)
+    request = None if seat is None else seat.request
+    if request is None:
+        raise RuntimeError("no request is being handled here")
+    return request

@@ -15,42 +15,36 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..inspect.events import EventStream, Kind
-from ..wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE, iter_direntplus
+from ..wire.codec import IN_HEADER_SIZE, decode_out_header, iter_direntplus
 from ..wire.errno import Errno, error_name
-from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, InitFlag, Opcode
+from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, Opcode
 from ..wire.layout import Buffer, ProtocolError
 from ..wire.layouts import (
     BATCH_FORGET_IN,
     ENTRY_OUT,
     FORGET_IN,
     FORGET_ONE,
-    IN_HEADER,
     INIT_IN,
     INIT_OUT,
     INTERRUPT_IN,
     OPEN_OUT,
-    OUT_HEADER,
     InitOut,
 )
 from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
 from .decode import is_flock
-from .dispatch import Bound, bind, bind_flock, implied_flags, with_setxattr_ext
-from .encode import BadAnswer
+from .dispatch import Bound, bind, bind_flock, implied_flags
+from .encode import HEADER_SIZE, BadAnswer, pack_header, with_header
+from .encode import Answer as Answer
 from .errors import errno_of
 from .notify import Notifier
 from .operations import Operations
-from .request import Request, _current
+from .request import NOTHING, Request, Seat, _current, read_header
 from .settings import Granted, negotiate
 
 log = logging.getLogger("fusewire.daemon")
 
-Answer = tuple[Buffer, ...]
-DECODING, HANDLING, ENCODING = range(3)
 _NONSENSE = (BadAnswer, TypeError, ValueError, AttributeError, struct.error)
-_unpack_header = IN_HEADER.unpack_fields
-_pack_header = OUT_HEADER.pack_fields
-_unpack_out_header = OUT_HEADER.unpack_fields
 
 
 class Backing(Protocol):
@@ -62,7 +56,7 @@ class Backing(Protocol):
 
 
 class Session:
-    """Serves one filesystem. ``granted`` is None until INIT; ``in_flight`` are the requests being handled, by unique.
+    """Serves one filesystem. ``granted`` is None until INIT; ``seats`` are where requests are being handled.
 
     ``events``: where to record what is performed; ``who`` gives the pid and name of the thread that does.
     """
@@ -72,7 +66,8 @@ class Session:
         self.granted: Granted | None = None
         self.dialect: Dialect = LATEST
         self.destroyed = False
-        self.in_flight: dict[int, Request] = {}
+        self.seats: set[Seat] = set()
+        self._idle: list[Seat] = []  # those of them for `handle`
         for name in ("init", "destroy", "forget"):
             if inspect.iscoroutinefunction(getattr(operations, name)):
                 raise TypeError(
@@ -84,8 +79,8 @@ class Session:
         self.refusal = ""  # why INIT was answered with an error
         self.events: EventStream | None = None
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
-        self._bound: dict[int, Bound] = bind(operations)
-        self._flock = bind_flock(operations)
+        self._bound: dict[int, Bound] = {}  # nothing is answered before INIT
+        self._flock: dict[int, Bound] = {}
         operations.session = self
 
     def backing_open(self, fd: int) -> int:
@@ -108,67 +103,83 @@ class Session:
         return max(8192, self.operations.settings.max_write + 4096)
 
     def handle(self, message: Buffer) -> Answer | Later | None:
-        """Answer one whole message. None where no answer is due; a :class:`Later` where the handler is ``async``.
+        """Answer one whole message, with a header and, behind it, a body. None where no answer is due; a :class:`Later`
+        where the handler is ``async``.
 
         ``message`` may be reused by the caller as soon as this returns (an async handler gets its own copy).
         """
-        try:
-            length, opcode, unique, nodeid, uid, gid, pid, extensions, _ = _unpack_header(message)
-        except struct.error:
-            log.error("refused: a message of %d bytes has no header", len(message))
+        size = len(message)
+        if size < IN_HEADER_SIZE:
+            log.error("refused: a message of %d bytes has no header", size)
             return None
-        if length != len(message):
-            log.error("refused: %s says %d bytes, %d came", opcode_name(opcode), length, len(message))
-            return _error(unique, Errno.EIO)
-        bound = self._bound.get(opcode)
-        if bound is None or self.granted is None:
-            return self._special(opcode, unique, nodeid, memoryview(message)[IN_HEADER_SIZE:])
-        method, decode, encode, is_async, _ = bound
-        if is_async:
-            message = memoryview(bytes(message))
-        elif message.__class__ is not memoryview:
-            message = memoryview(message)
-        request = Request(opcode, unique, nodeid, uid, gid, pid, message, self.dialect)
-        body = message[IN_HEADER_SIZE : length - extensions * 8]
-        if opcode in self._flock and len(body) >= 48 and is_flock(body):
-            bound = self._flock[opcode]
-            method, decode, encode, is_async, _ = bound
-        stage = DECODING
-        token = _current.set(request)  # undone below: a handler may be answered inside another's call
         try:
-            args = decode(nodeid, body)
-            self.in_flight[unique] = request
-            if is_async:
-                return Later(self, request, bound, args, body)
-            if self.events is not None:
-                self._perform(bound)
-            stage = HANDLING
-            result = method(*args)
-            stage = ENCODING
-            payload = encode(self.operations, result, body)
-        except Exception as error:
-            return self._failed(request, bound, error, stage)
+            seat = self._idle.pop()
+        except IndexError:
+            seat = self._new_seat()
+        seat.buffer = message if isinstance(message, memoryview) else memoryview(message)
+        seat.header = read_header(message)
+        token = _current.set(seat)  # undone below: a handler may be answered inside another's call
+        try:
+            return _apart(self.answer(seat, size))
         finally:
             _current.reset(token)
-            if not is_async:
-                self.in_flight.pop(unique, None)
-        size = len(payload)
-        if not size:
-            return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
-        return _pack_header(OUT_HEADER_SIZE + size, 0, unique), payload
+            seat.leave()
+            self._idle.append(seat)
 
-    def _failed(self, request: Request, bound: Bound, error: Exception, stage: int) -> Answer:
-        """The answer to what went wrong: a malformed request, a handler that raised, or one that returned nonsense."""
-        number = None
-        if stage == DECODING:
-            log.error("refused: malformed %r: %s", request, error)
-        elif stage == ENCODING and isinstance(error, _NONSENSE):
-            log.error("%s(node %d) returned nonsense: %s", bound.name, request.nodeid, error)
-        else:
-            number = errno_of(error)
-            if number is None:
-                log.error("%s(node %d) raised", bound.name, request.nodeid, exc_info=error)
-        return _error(request.unique, int(Errno.EIO) if number is None else number)
+    def _new_seat(self) -> Seat:
+        seat = Seat(self, NOTHING)
+        self.seats.add(seat)
+        return seat
+
+    def answer(self, seat: Seat, size: int) -> Answer | Later | None:
+        """:meth:`handle` for a reader of many messages: one of ``size`` bytes lies in the buffer of ``seat``. A small
+        answer comes as one buffer.
+
+        The seat is among ``seats`` and the thread's own (``Seat.take``); its ``header`` and ``done`` are the reader's to set.
+        """
+        message = seat.buffer
+        length, opcode, unique, nodeid, extensions = seat.header
+        bound = self._bound.get(opcode)
+        if bound is None or length != size:
+            return self._special(seat, size)
+        end = length - extensions * 8
+        if end < bound.least:
+            return self._malformed(seat, f"{end} bytes, {bound.least} are due")
+        if self._flock and opcode in self._flock and is_flock(message):
+            bound = self._flock[opcode]
+        if bound.is_async:
+            return self._later(bound, bytes(message[:size]), end)
+        # First to a name: what is not a method is slow to call where it is found.
+        decode, method, encode = bound.decode, bound.method, bound.encode
+        try:
+            args = decode(nodeid, message, end)
+        except Exception as error:
+            return self._malformed(seat, error)
+        if self.events is not None:
+            self._perform(bound)
+        try:
+            result = method(*args)
+        except Exception as error:
+            return _raised(unique, nodeid, bound, error)
+        try:
+            return encode(self.operations, result, unique, message)
+        except Exception as error:
+            return _not_encoded(unique, nodeid, bound, error)
+
+    def _later(self, bound: Bound, message: bytes, end: int) -> Later | Answer:
+        seat = Seat(self, memoryview(message))
+        seat.header = read_header(message)
+        try:
+            args = bound.decode(seat.header[3], seat.buffer, end)
+        except Exception as error:
+            return self._malformed(seat, error)
+        self.seats.add(seat)
+        return Later(self, seat, bound, args)
+
+    @staticmethod
+    def _malformed(seat: Seat, why: object) -> Answer:
+        log.error("refused: malformed %r: %s", seat.request, why)
+        return _error(seat.header[2], Errno.EIO)
 
     def _perform(self, bound: Bound) -> None:
         assert self.events is not None
@@ -176,7 +187,15 @@ class Session:
 
     # -- what is not the filesystem's to answer ---------------------------------------------------------------------
 
-    def _special(self, opcode: int, unique: int, nodeid: int, body: memoryview) -> Answer | None:
+    def _special(self, seat: Seat, size: int) -> Answer | None:
+        length, opcode, unique, nodeid, _ = seat.header
+        if size < IN_HEADER_SIZE:
+            log.error("refused: a message of %d bytes has no header", size)
+            return None
+        if length != size:
+            log.error("refused: %s says %d bytes, %d came", opcode_name(opcode), length, size)
+            return _error(unique, Errno.EIO)
+        body = seat.buffer[IN_HEADER_SIZE:size]
         try:
             match opcode:
                 case Opcode.INIT:
@@ -191,7 +210,7 @@ class Session:
                     return self._interrupt(unique, INTERRUPT_IN.unpack(body).unique)
                 case Opcode.DESTROY:
                     self.destroy()
-                    return _ok(unique)
+                    return with_header(unique, b"")
                 case Opcode.NOTIFY_REPLY:
                     self.notify.retrieved(unique, body)
                     return None
@@ -214,7 +233,7 @@ class Session:
         asked = INIT_IN.unpack_short(body)
         if asked.major > KERNEL_VERSION:
             # The kernel asks again with what we can.
-            return _reply(unique, INIT_OUT.pack(InitOut(KERNEL_VERSION, KERNEL_MINOR_VERSION)))
+            return with_header(unique, INIT_OUT.pack(InitOut(KERNEL_VERSION, KERNEL_MINOR_VERSION)))
         if asked.major < KERNEL_VERSION or asked.minor < OLDEST_MINOR_VERSION:
             spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
             log.error("refused: %s", spoken)
@@ -228,10 +247,10 @@ class Session:
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
         self.granted = granted
-        if granted.flags & InitFlag.SETXATTR_EXT and Opcode.SETXATTR in self._bound:
-            self._bound[Opcode.SETXATTR] = with_setxattr_ext(self._bound[Opcode.SETXATTR])
+        self._bound = bind(self.operations, self.dialect)
+        self._flock = bind_flock(self.operations, self.dialect)
         self.initialized.set()
-        return _reply(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
+        return with_header(unique, INIT_OUT.pack(out)[: self.dialect.size(INIT_OUT)])
 
     def _refuse(self, unique: int, number: int, why: str) -> Answer:
         self.refusal = why
@@ -240,15 +259,18 @@ class Session:
 
     def failure(self, message: Buffer) -> Answer:
         """EIO for the request ``message``."""
-        return _error(_unpack_header(message)[2], Errno.EIO)
+        return _error(read_header(message)[2], Errno.EIO)
 
     def undelivered(self, message: Buffer, answer: Answer) -> None:
         """The kernel did not take this answer: its caller has left. What it granted is taken back: the reference of an
         entry by ``forget``, an open file by ``release``."""
-        _, opcode, _, nodeid, *_ = _unpack_header(message)
-        if _unpack_out_header(answer[0])[1] or len(answer) < 2:
+        _, opcode, _, nodeid, _ = read_header(message)
+        if opcode not in _GRANTS:
             return
-        body = answer[1]
+        whole = b"".join(answer)
+        body = whole[HEADER_SIZE:]
+        if decode_out_header(whole).error or not body:
+            return
         if opcode == Opcode.READDIRPLUS:
             for name, _, entry in iter_direntplus(body):
                 if entry.nodeid and name not in (b".", b".."):
@@ -258,8 +280,8 @@ class Session:
             nodeid = entry.nodeid
             if nodeid:
                 self._forget(nodeid, 1)
-            body = memoryview(body)[ENTRY_OUT.size :]
-        release = _RELEASES.get(opcode)
+            body = body[ENTRY_OUT.size :]
+        release = _RELEASES.get(Opcode(opcode))
         if release is not None:
             try:
                 done = getattr(self.operations, release)(nodeid, OPEN_OUT.unpack(body).fh, 0)
@@ -284,15 +306,24 @@ class Session:
 
     def _interrupt(self, unique: int, interrupted: int) -> Answer | None:
         """Tell the handler. For a request that is not here (yet) the kernel is asked to come again."""
-        request = self.in_flight.get(interrupted)
-        if request is None:
-            return _error(unique, Errno.EAGAIN)
-        request.interrupt()
-        return None
+        for seat in list(self.seats):
+            header = seat.header
+            if header[2] == interrupted:
+                request = seat.request
+                if request is not None and request.unique == interrupted:
+                    request.interrupt()
+                    return None
+        return _error(unique, Errno.EAGAIN)
+
+    @property
+    def in_flight(self) -> dict[int, Request]:
+        """The requests that are being handled, by unique."""
+        requests = [seat.request for seat in list(self.seats)]
+        return {request.unique: request for request in requests if request is not None}
 
     def interrupt_all(self) -> None:
         """The connection is gone: nobody waits for the handlers that still run."""
-        for request in list(self.in_flight.values()):
+        for request in self.in_flight.values():
             request.interrupt()
 
     def destroy(self) -> None:
@@ -309,37 +340,42 @@ class Session:
 class Later:
     """The answer of an ``async`` handler: run it on an event loop. ``request`` lets one interrupt it."""
 
-    def __init__(self, session: Session, request: Request, bound: Bound, args: tuple[Any, ...], body: memoryview):
+    def __init__(self, session: Session, seat: Seat, bound: Bound, args: tuple[Any, ...]):
+        assert seat.request is not None
         self.session = session
-        self.request = request
+        self.request = seat.request
+        self._seat = seat
         self._bound = bound
         self._args = args
-        self._body = body
 
     async def run(self) -> Answer:
         """The handler, to its end. When it is cancelled the caller gets EINTR."""
-        session, request = self.session, self.request
-        _current.set(request)
-        stage = HANDLING
+        unique, nodeid = self.request.unique, self.request.nodeid
+        _current.set(self._seat)
         try:
-            result = await self._bound.method(*self._args)
-            stage = ENCODING
-            payload = self._bound.encode(session.operations, result, self._body)
-            return _reply(request.unique, payload)
-        except Exception as error:
-            return session._failed(request, self._bound, error, stage)
+            try:
+                result = await self._bound.method(*self._args)
+            except Exception as error:
+                return _raised(unique, nodeid, self._bound, error)
+            try:
+                return self._bound.encode(self.session.operations, result, unique, self._seat.buffer)
+            except Exception as error:
+                return _not_encoded(unique, nodeid, self._bound, error)
         finally:
-            session.in_flight.pop(request.unique, None)
+            self._finish()
 
     def interrupted(self) -> Answer:
         """The answer for a handler that was cancelled, or never begun."""
-        self.session.in_flight.pop(self.request.unique, None)
+        self._finish()
         return _error(self.request.unique, Errno.EINTR)
 
     def failed(self) -> Answer:
         """The answer for a handler that ended in no way that has an answer: SystemExit."""
-        self.session.in_flight.pop(self.request.unique, None)
+        self._finish()
         return _error(self.request.unique, Errno.EIO)
+
+    def _finish(self) -> None:
+        self.session.seats.discard(self._seat)
 
 
 _GRANTS_ENTRY = frozenset(
@@ -348,15 +384,36 @@ _GRANTS_ENTRY = frozenset(
 _RELEASES = {
     Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
 }  # fmt: skip
+_GRANTS = _GRANTS_ENTRY | _RELEASES.keys() | {Opcode.READDIRPLUS}
 
 
-def _ok(unique: int) -> Answer:
-    return (_pack_header(OUT_HEADER_SIZE, 0, unique),)
+def _apart(answer: Answer | Later | None) -> Answer | Later | None:
+    """Header and body in a buffer each."""
+    if not isinstance(answer, tuple) or len(answer) > 1 or len(answer[0]) == HEADER_SIZE:
+        return answer
+    whole = memoryview(answer[0])
+    return whole[:HEADER_SIZE], whole[HEADER_SIZE:]
 
 
-def _reply(unique: int, body: Buffer) -> Answer:
-    return _pack_header(OUT_HEADER_SIZE + len(body), 0, unique), body
+# -- what went wrong ---------------------------------------------------------------------------------------------------
 
 
 def _error(unique: int, number: int) -> Answer:
-    return (_pack_header(OUT_HEADER_SIZE, -int(number), unique),)
+    return (pack_header(HEADER_SIZE, -int(number), unique),)
+
+
+def _raised(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
+    """An error for the caller, or a bug of the handler's."""
+    number = errno_of(error)
+    if number is None:
+        log.error("%s(node %d) raised", bound.name, nodeid, exc_info=error)
+        number = Errno.EIO
+    return _error(unique, number)
+
+
+def _not_encoded(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
+    """A listing that raised while it was gone through, or nonsense."""
+    if not isinstance(error, _NONSENSE):
+        return _raised(unique, nodeid, bound, error)
+    log.error("%s(node %d) returned nonsense: %s", bound.name, nodeid, error)
+    return _error(unique, Errno.EIO)

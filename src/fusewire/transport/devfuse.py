@@ -26,51 +26,57 @@ IOC_SYNC_INIT = 0x0000E503
 
 
 SPIN = 300e-6  # seconds to look for the next request before sleeping for it
-DENSE = 600e-6  # seconds: when the last one came sooner, the next is looked for
+NEAR = 8e-6  # seconds: who sleeps for no longer was not woken across processors
+DENSE = 600e-6  # seconds: who sleeps for longer would look in vain
+WEIGH, WEIGH_LOOKING = 32, 256  # every how many requests it is weighed whether to look
 BACK_OFF = 1024  # requests without looking, after it was of no use
-SMALL = 4096  # bytes that are sooner put behind their header than written from two places
 
 
 class DevFuse:
     """An open /dev/fuse. ``events``: where to record its reads and writes, with the thread that makes them.
 
     To sleep for a request and be woken for it, each time across processors, takes many times what most handlers take. So
-    while requests come one upon the other the reader looks for the next one a little while before it sleeps; where they come
-    seldom, or there is but one processor, it sleeps at once.
+    while requests come one upon the other the reader looks for the next one a little while before it sleeps. Where they come
+    seldom, or there is but one processor, it sleeps at once; and where whoever asks runs on ours, who goes on as soon as we
+    sleep. Which it is shows in how long a sleep takes: now and then one is measured.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.events: EventStream | None = None
         os.set_blocking(fd, True)
-        self._file = io.FileIO(fd, "r+", closefd=False)  # the cheapest way to read into a buffer
-        self._dense = False
-        self._back_off = 0
-        self._looks = 0
-        self._several = True
+        self._file = io.FileIO(fd, "r+", closefd=False)  # cheaper than os.readv and os.write
+        self._read, self._write = self._file.readinto, self._file.write
+        self._looks = False
+        self._until_weighed = 0  # requests
 
     def receive(self, buffer: memoryview) -> int:
         """Sleep until a request is there and read it; returns its length in bytes. Raises OSError (see ``readloop``)."""
         if self.events is not None:
             return self._receive_telling(buffer)
-        if self._dense and self._may_look() and not self._look():
-            return self._sleep(buffer, True)
-        return self._sleep(buffer, False)
+        self._until_weighed -= 1
+        if self._until_weighed < 0:
+            return self._weigh(buffer)
+        if self._looks and not self._look():
+            return self._give_up(buffer)
+        read = self._read  # to a name: what is not a method is slow to call where it is found
+        return read(buffer) or 0
 
     def _receive_telling(self, buffer: memoryview) -> int:
         self._tell(Kind.ENTER, "sys_read")
         try:
-            return self._sleep(buffer, False)
+            return self._read(buffer) or 0
         finally:
             self._tell(Kind.LEAVE, "sys_read")
 
-    def _may_look(self) -> bool:
-        """Not on a single processor, where the caller cannot go on before we sleep. Which ones are ours may change."""
-        self._looks -= 1
-        if self._looks < 0:
-            self._looks = 256
-            self._several = len(os.sched_getaffinity(0)) > 1
-        return self._several
+    def _weigh(self, buffer: memoryview) -> int:
+        """Sleep for this one, and see whether to look for the next ones. Not on a single processor, where the caller
+        cannot go on before we sleep; which ones are ours may change."""
+        since = perf_counter()
+        size = self._read(buffer)
+        self._looks = NEAR < perf_counter() - since < DENSE and len(os.sched_getaffinity(0)) > 1
+        self._until_weighed = WEIGH_LOOKING if self._looks else WEIGH
+        return size or 0
 
     def _look(self) -> bool:
         """Look a little while whether a request is there, at times that nobody else wants the processor."""
@@ -84,33 +90,34 @@ class DevFuse:
             rest()
         return True
 
-    def _sleep(self, buffer: memoryview, looked: bool) -> int:
-        """Read; remember whether the request came soon."""
+    def _give_up(self, buffer: memoryview) -> int:
+        """We looked in vain. If one comes just then, whoever sent it waited for our processor."""
         since = perf_counter()
-        size = self._file.readinto(buffer)
-        soon = perf_counter() - since < DENSE
-        if looked and soon:  # it came just after we had given up: whoever sent it waited for our processor
-            self._back_off = BACK_OFF
-        if self._back_off:
-            self._back_off -= 1
-            soon = False
-        self._dense = soon
+        size = self._read(buffer)
+        self._looks = False
+        self._until_weighed = BACK_OFF if perf_counter() - since < DENSE else WEIGH
         return size or 0
 
     def send(self, answer: Answer) -> None:
         """Write one answer or notification. Raises OSError."""
         if self.events is not None:
-            self._tell(Kind.ENTER, "sys_write")
+            return self._send_telling(answer)
+        if len(answer) == 1:
+            write = self._write
+            try:
+                write(answer[0])
+            except ValueError:
+                raise OSError(errno.EBADF, "the device is closed") from None
+        else:
+            os.writev(self.fd, answer)
+        return None
+
+    def _send_telling(self, answer: Answer) -> None:
+        self._tell(Kind.ENTER, "sys_write")
         try:
-            if len(answer) == 1:
-                os.write(self.fd, answer[0])
-            elif len(answer[1]) < SMALL:
-                os.write(self.fd, b"".join(answer))
-            else:
-                os.writev(self.fd, answer)
+            os.writev(self.fd, answer)
         finally:
-            if self.events is not None:
-                self._tell(Kind.LEAVE, "sys_write")
+            self._tell(Kind.LEAVE, "sys_write")
 
     def _tell(self, kind: Kind, text: str) -> None:
         assert self.events is not None
@@ -150,5 +157,6 @@ class DevFuse:
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel aborts the connection."""
         fd, self.fd = self.fd, -1
+        self._file.close()  # which leaves the descriptor alone: an answer that comes late must not go to its successor
         if fd >= 0:
             os.close(fd)

@@ -19,11 +19,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..daemon.request import Seat, read_header
 from ..inspect.events import EventStream
 from .eventloop import EventLoop
 from .readloop import Next, after_read, after_write
 
 if TYPE_CHECKING:
+    from ..daemon.request import Header
     from ..daemon.session import Answer, Later, Session
 
 log = logging.getLogger("fusewire.transport")
@@ -55,14 +57,14 @@ class Channel(Protocol):
         """Write one message whole. Raises OSError."""
 
 
-class Seat:
-    """One thread that can read. ``busy`` is the number of the request it handles, 0 in between."""
+class Reader(Seat):
+    """One thread that can read. It ``rests`` on a lock that is let go when it is needed."""
 
-    __slots__ = ("buffer", "busy", "resting")
+    __slots__ = ("resting",)
 
-    def __init__(self, size: int) -> None:
-        self.buffer = memoryview(bytearray(size))
-        self.busy = 0
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, memoryview(bytearray(session.buffer_size)))
+        session.seats.add(self)
         self.resting = _thread.allocate_lock()
         self.resting.acquire()
 
@@ -76,12 +78,11 @@ class Readers:
         self.channel = channel
         self.limit = limit
         self.loop = EventLoop()
-        self._reader = Seat(session.buffer_size)
+        self._reader = Reader(session)
         self._seats = [self._reader]
-        self._resting: list[Seat] = []
+        self._resting: list[Reader] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._served = 0
         self._over = threading.Event()
         self._error: BaseException | None = None
         self._monitor_rests = False
@@ -105,8 +106,9 @@ class Readers:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def _read(self, seat: Seat) -> None:
+    def _read(self, seat: Reader) -> None:
         """The body of a reader's thread."""
+        seat.take()
         try:
             while self._reader is seat or self._rest(seat):
                 if not self._serve_one(seat):
@@ -116,11 +118,17 @@ class Readers:
         finally:
             self._over.set()
 
-    def _serve_one(self, seat: Seat) -> bool:
-        """Read, answer, write. The loop is in here, so that its names are local; False when the channel is over."""
-        receive, handle, send = self.channel.receive, self.session.handle, self.channel.send
+    def _serve_one(self, seat: Reader) -> bool:
+        """Read, answer, write. The loop is in here, so that its names are local; False when the channel is over.
+
+        CPython 3.11 speeds up a function's code that is called often, or jumps back in a ``while True``; a ``while`` with a
+        condition would stay slow for ever.
+        """
+        receive, handle, send = self.channel.receive, self.session.answer, self.channel.send
         buffer = seat.buffer
-        while self._reader is seat:
+        while True:
+            if self._reader is not seat:
+                return True
             try:
                 size = receive(buffer)
             except OSError as error:
@@ -132,20 +140,18 @@ class Readers:
                 raise
             if not size:
                 return False
-            self._served = seat.busy = self._served + 1
+            seat.header = header = read_header(buffer)
             if self._monitor_rests:
                 self._rouse_monitor()
-            message = buffer[:size]
-            answer: Any = handle(message)
+            answer: Any = handle(seat, size)
             if answer.__class__ is tuple:
                 try:
                     send(answer)
                 except Exception as error:
-                    self._refused(message, answer, error)
+                    self._refused(buffer[:size], answer, error)
             elif answer is not None:
-                self._later(bytes(message), answer)
-            seat.busy = 0
-        return True
+                self._later(bytes(buffer[:size]), answer)
+            seat.done = header
 
     def _refused(self, message: memoryview | bytes, answer: Answer, error: Exception) -> None:
         """The kernel did not take an answer. Where the caller still waits for one, it gets EIO."""
@@ -171,7 +177,7 @@ class Readers:
 
     # -- taking over ----------------------------------------------------------------------------------------------
 
-    def _rest(self, seat: Seat) -> bool:
+    def _rest(self, seat: Reader) -> bool:
         """Another took this reader's place while its handler blocked. Wait to be needed; False when all is over."""
         with self._lock:
             if self._over.is_set():
@@ -184,11 +190,11 @@ class Readers:
         """Look every few milliseconds whether the reader is still with the request that it was with before."""
         quiet = 0
         while not self._over.is_set():
-            seat, busy, served = self._reader, self._reader.busy, self._served
+            seat, header = self._reader, self._reader.header
             time.sleep(TAKE_OVER)
-            if busy and seat.busy == busy:
-                self._replace(seat, busy)
-            quiet = quiet + 1 if self._served == served and not seat.busy else 0
+            if seat.header is header and seat.busy:
+                self._replace(seat, header)
+            quiet = quiet + 1 if seat.header is header and not seat.busy else 0
             if quiet >= REST:
                 self._monitor_rests = True
                 if not self._reader.busy and not self._over.is_set():
@@ -203,10 +209,10 @@ class Readers:
         except RuntimeError:
             pass  # it was not asleep yet, and looks once more before it is
 
-    def _replace(self, seat: Seat, busy: int) -> None:
-        """``seat``'s handler of request ``busy`` blocks: another reads on."""
+    def _replace(self, seat: Reader, header: Header) -> None:
+        """``seat``'s handler of the request of ``header`` blocks: another reads on."""
         with self._lock:
-            if self._reader is not seat or seat.busy != busy or self._over.is_set():
+            if self._reader is not seat or seat.header is not header or not seat.busy or self._over.is_set():
                 return
             if self._resting:
                 self._reader = self._resting.pop()
@@ -214,14 +220,14 @@ class Readers:
                 return
             if len(self._seats) >= self.limit:
                 return
-            new = Seat(self.session.buffer_size)
+            new = Reader(self.session)
             self._seats.append(new)
             self._reader = new
             if len(self._seats) == self.limit:
                 log.warning("%d handlers block at the same time: requests wait until one comes back", self.limit)
         self._start_reader(new)
 
-    def _start_reader(self, seat: Seat) -> None:
+    def _start_reader(self, seat: Reader) -> None:
         self._start(lambda: self._read(seat), f"reader {len(self._seats)}")
 
     def _start(self, body: object, name: str) -> None:

@@ -36,18 +36,28 @@ class Directories(Inodes):
 
     def _entries_plus(self, directory: Directory, links: Iterator[Link], offset: int) -> Iterator[Plain]:
         yield from _dots(directory, offset)
-        for link in links:
+        find, lock, nodes = directory.links.get, self._lock, self.nodes
+        for was in links:
+            name = was.name
+            link = find(name)
+            if link is None or link.cookie != was.cookie:
+                continue
             node = link.node
-            with self._lock:
+            with lock:
                 node.nlookup += 1
-                self.nodes[node.ino] = node  # should it have lost its last name meanwhile, it is kept until forgotten
-            yield link.name, node.ino, node.mode, link.cookie, Entry(node)
+                nodes[node.ino] = node  # should it have lost its last name meanwhile, it is kept until forgotten
+            yield name, node.ino, node.mode, link.cookie, Entry(node)
 
 
 def _entries(directory: Directory, links: Iterator[Link], offset: int) -> Iterator[Plain]:
     yield from _dots(directory, offset)
-    for cookie, name, node in links:
-        yield name, node.ino, node.mode, cookie, None
+    find = directory.links.get
+    for was in links:
+        name = was.name
+        link = find(name)
+        if link is not None and link.cookie == was.cookie:
+            node = link.node
+            yield name, node.ino, node.mode, link.cookie, None
 
 
 def _dots(directory: Directory, offset: int) -> Iterator[Plain]:

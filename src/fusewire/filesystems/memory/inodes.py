@@ -51,7 +51,8 @@ class Inodes(Operations):
         self._kernel_checks = bool(granted.flags & InitFlag.POSIX_ACL)
 
     def getattr(self, ino: int, fh: int | None) -> Attributes:
-        return self._node(ino)
+        node = self.nodes.get(ino)
+        return node if node is not None else self._node(ino)
 
     def forget(self, ino: int, nlookup: int) -> None:
         with self._lock:

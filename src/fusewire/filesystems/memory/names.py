@@ -23,7 +23,9 @@ class Names(Inodes):
         with self._lock:
             directory = self._directory(parent)
             link = directory.links.get(name)
-            return self._granted(link.node if link is not None else self._find_special(directory, name))
+            node = link.node if link is not None else self._find_special(directory, name)
+            node.nlookup += 1
+            return Entry(node)
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int) -> Entry:
         request = current_request()

@@ -11,9 +11,11 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from time import time_ns
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from ...daemon import Attributes
 from .locks import FileLocks
@@ -71,7 +73,8 @@ class File(Node):
         self.allocated = 0
 
 
-class Link(NamedTuple):
+@dataclass(slots=True)
+class Link:
     """A name in a directory. ``cookie`` is its place in listings: it grows with each name that is added, for ever."""
 
     cookie: int
@@ -118,7 +121,7 @@ class Directory(Node):
     def replace(self, name: bytes, node: Node) -> Node:
         """Let a name lead to another inode; it keeps its place. Returns what it led to."""
         link = self.links[name]
-        self.links[name] = link._replace(node=node)
+        self.links[name] = Link(link.cookie, name, node)
         self._counted(link.node, -1)
         self._counted(node, 1)
         return link.node
@@ -142,22 +145,16 @@ class Directory(Node):
         self.touch()
 
     def listing(self, cookie: int) -> Iterator[Link]:
-        """The links behind ``cookie``. Iterating needs no lock: names added or removed meanwhile may or may not be seen,
-        all others come exactly once."""
+        """The links behind ``cookie``, as they were: ``links`` tells which are still there, and where they lead now.
+
+        Iterating needs no lock: names added or removed meanwhile may or may not be seen, all others come exactly once.
+        """
         listing = self._listing
         if listing is None:
             listing = self._listing = list(self.links.values())
             self._removed = 0
         start = bisect_right(listing, cookie, key=attrgetter("cookie")) if cookie >= FIRST_COOKIE else 0
-        return self._walk(listing, start)
-
-    def _walk(self, listing: list[Link], start: int) -> Iterator[Link]:
-        get = self.links.get
-        for index in range(start, len(listing)):
-            cookie, name, _ = listing[index]
-            link = get(name)
-            if link is not None and link.cookie == cookie:
-                yield link
+        return islice(listing, start, len(listing))
 
 
 def check_length(name: bytes) -> None:
