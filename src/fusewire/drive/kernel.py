@@ -73,6 +73,9 @@ class Mount:
             raise TimeoutError(f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}")
 
 
+Worker = Callable[[ProgramTask, int, Mount], Coroutine[Any, Any, None]]
+
+
 class Kernel:
     """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread), ``"threads"``, or one's own.
 
@@ -120,20 +123,29 @@ class Kernel:
 
     def mount(self, operations: Operations, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
         """Serve ``operations`` at ``path`` with ``workers`` tasks that share one device."""
-        mount, fd = self._new_mount(path, comm)
-        daemon = mount.daemon
         session = Session(operations)
         session.events = self.events
         session.who = self._who
-        mount.workers = [daemon._main]
-        mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
-        daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
         loop = EventLoop()
+        user_mode = self.driver.user_mode
+        mount = self.mount_with(
+            lambda task, fd, mount: serve(task, fd, session, loop, user_mode), path, workers=workers, comm=comm
+        )
         if has_async_handlers(operations):
             mount.loop = loop
             self.driver.before_call = self._before_call
+        return mount
+
+    def mount_with(self, worker: Worker, path: Path = "/", *, workers: int = 1, comm: str = "daemon") -> Mount:
+        """Mount what a daemon of one's own serves: ``worker(task, fd, mount)`` is the coroutine of each of its tasks, which
+        reads requests from the descriptor ``fd`` (``sys_read``) and writes answers (``sys_write``)."""
+        mount, fd = self._new_mount(path, comm)
+        daemon = mount.daemon
+        mount.workers = [daemon._main]
+        mount.workers += [daemon._new_task(self._next_pid()) for _ in range(workers - 1)]
+        daemon._unclaimed.clear()  # its own calls are made by its workers, or by threads of their own
         for task in mount.workers:
-            self.driver.start(task, serve(task, fd, session, loop, self.driver.user_mode))
+            self.driver.start(task, worker(task, fd, mount))
         with self.driver.locked():
             mount.sb.send_init()
         self._quiesce()

@@ -5,6 +5,18 @@ that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 """
 
 from .invariants import INVARIANTS, Broken, Invariants, Witness
+from .liar import Liar
 from .schedule import Endless, Outcome, Scheduled, at_random, pct
 
-__all__ = ["INVARIANTS", "Broken", "Endless", "Invariants", "Outcome", "Scheduled", "Witness", "at_random", "pct"]
+__all__ = [
+    "INVARIANTS",
+    "Broken",
+    "Endless",
+    "Invariants",
+    "Liar",
+    "Outcome",
+    "Scheduled",
+    "Witness",
+    "at_random",
+    "pct",
+]

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..kernel.queue import Call, Connection
+from ..kernel.queue import Call
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
 from ..transport.readloop import Next, after_read
 from ..wire.codec import OUT_HEADER_SIZE
@@ -20,6 +20,7 @@ from ..wire.layouts import IN_HEADER, OUT_HEADER, OutHeader
 
 if TYPE_CHECKING:
     from ..daemon import Session
+    from ..drive import Mount
     from ..kernel.vfs import ProgramTask
 
 EXTREMES = (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
@@ -35,10 +36,11 @@ class Liar:
         self.share = share
         self.told: Counter[str] = Counter()
 
-    async def serve(self, task: ProgramTask, fd: int, fc: Connection) -> None:
-        """A worker: read, lie, and make good for what was refused; until the mount is gone."""
+    async def serve(self, task: ProgramTask, fd: int, mount: Mount) -> None:
+        """A worker, for :meth:`Kernel.mount_with`: read, lie, and make good for what was refused; until the mount is gone."""
+        fc = mount.connection
         buffer = memoryview(bytearray(self.session.buffer_size))
-        while True:
+        while not task.dying:
             try:
                 size = await sys_read(task, fd, buffer)
             except OSError as error:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...wire.errno import Errno
+from ...wire.errno import Errno, error_name
 from ...wire.flags import UNIQUE_RESEND
 from ...wire.table import LATEST, Dialect
 from .background import Background
@@ -87,7 +87,7 @@ class Connection:
             else:
                 await self._send_untold(task, req)
             if req.error:
-                raise OSError(req.error, f"{args.opcode.name} answered {Errno(req.error).name}")
+                raise OSError(req.error, f"{args.opcode.name} answered {error_name(req.error)}")
             return req.answered
         except GeneratorExit:  # whoever drives the task drops it: nobody is there to give anything back
             req.detached = True
