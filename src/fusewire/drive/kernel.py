@@ -369,13 +369,13 @@ class Kernel:
 
     def _busy_outside(self) -> bool:
         """Whether a daemon in another process still has something of ours to do."""
-        return any(
-            mount.foreign is not None
-            and mount.connection.connected
-            and mount.connection.initialized  # who waits for INIT has a limit of its own
-            and (mount.connection.unused_list.in_use or mount.connection.forgets)
-            for mount in self.mounts
-        )
+        for mount in self.mounts:
+            fc = mount.connection
+            if mount.foreign is None or not (fc.unused_list.in_use or fc.forgets):
+                continue
+            if fc.connected and fc.initialized:  # who waits for INIT has a limit of its own
+                return True
+        return False
 
     def _who(self) -> tuple[int, str]:
         task = self.driver.current
