@@ -1,7 +1,8 @@
 """The same program in two worlds: random system calls on our kernel half with the memory filesystem, and on a plain directory.
 
 Every result, every errno and the tree at the end are the same. Not compared: st_ino, st_dev, st_blocks, sizes and offsets of
-directories, times, the order of listings.
+directories, times, the order of listings. A set-group-ID bit without group execution is kept by FUSE's own rule (HANDLE_KILLPRIV_V2), so no
+umask here makes one.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def steps(seed: int, count: int) -> Iterator[Step]:
                 ("chdir", rng.choice(("d", "e", "d/e", "a", "l"))),
                 ("fchdir", fd),
                 ("home",),
-                ("umask", rng.choice((0, 0o22, 0o77))),
+                ("umask", rng.choice((0, 0o22, 0o27))),
                 ("chown", path, rng.choice((-1, 0, 1000, 1001)), rng.choice((-1, 0, 1000, 1001))),
                 ("become", *rng.choice(((0, 0), (1000, 1000), (1001, 1000), (1002, 1002)))),
             ]
@@ -275,9 +276,12 @@ def compare(tmp_path: Path, seed: int, count: int, timeout: float) -> None:
             done.append(step)
             expected = perform(there, step)
             got = perform(here, step)
-            assert os.getcwd().startswith(str(tmp_path / "w" / "base")), "the program left its directory"
+            assert os.readlink("/proc/self/cwd").startswith(str(tmp_path / "w" / "base")), (
+                "the program left its directory"
+            )
+            before = [short(one) for one in done[-8:]]
             assert got == expected, (
-                f"{got!r:.60} and not {expected!r:.60}: seed {seed}, after {len(done)} steps: {short(step)}, of {[short(one) for one in done[-8:]]}"
+                f"{got!r:.60}, not {expected!r:.60}: seed {seed}, {len(done)}: {short(step)} of {before}"
             )
         for world in (there, here):
             become(world.system, 0, 0)
