@@ -1,8 +1,8 @@
 """The same program in two worlds: random system calls on our kernel half with the memory filesystem, and on a plain directory.
 
 Every result, every errno and the tree at the end are the same. Not compared: st_ino, st_dev, st_blocks, sizes and offsets of
-directories, times, the order of listings. A set-group-ID bit without group execution is kept by FUSE's own rule (HANDLE_KILLPRIV_V2), so no
-umask here makes one.
+directories, times, the order of listings. A set-group-ID bit without group execution is kept by FUSE's own rule
+(HANDLE_KILLPRIV_V2), so no umask here makes one.
 """
 
 from __future__ import annotations
