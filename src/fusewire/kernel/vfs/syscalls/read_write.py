@@ -173,7 +173,7 @@ async def sys_copy_file_range(
     task: ProgramTask, fd_in: int, fd_out: int, length: int, off_in: int | None, off_out: int | None
 ) -> int:
     """How many bytes were copied. An offset of None is the file's own, which moves. Raises EBADF, EINVAL, EISDIR."""
-    source, target = readable(fdget(task, fd_in)), writable(fdget(task, fd_out))
+    source, target = fdget(task, fd_in), fdget(task, fd_out)
     _check_copy(source, target)
     at_in = source.pos if off_in is None else off_in
     at_out = target.pos if off_out is None else off_out
@@ -201,6 +201,8 @@ def _check_copy(source: File, target: File) -> None:
             raise OSError(int(Errno.EISDIR), "Is a directory")
         if not stat.S_ISREG(file.inode.mode):
             raise invalid("no regular file")
+    readable(source)
+    writable(target)
     if target.flags & os.O_APPEND:
         raise bad_descriptor("it was opened with O_APPEND")
 
