@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -324,6 +325,13 @@ class Kernel:
         if not isinstance(self.driver, Inline):
             raise TypeError("only the inline driver has a clock of its own")
         self.driver.advance(seconds)
+
+    def listen(self, seconds: float) -> None:
+        """Hear what daemons in other processes say of themselves (their notifications), for so many seconds of real time. On
+        threads they are heard anyway; ``inline`` hears them in every call, and here."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.driver.pass_time(left)
 
     def graph(self) -> WaitGraph:
         """Who waits for whom, now."""
