@@ -110,10 +110,10 @@ class Connection:
                 await self._admission(task, background)
             elif not self.unused_list.room(force=True):
                 await self._forced_admission(task, args)
-            if self.refused and not args.force:
-                raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
             if not self.connected:
                 raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
+            if self.refused and not args.force:
+                raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
         except BaseException:
             self.num_waiting -= 1
             raise
