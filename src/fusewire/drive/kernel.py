@@ -16,7 +16,7 @@ from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Devi
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
 from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
-from ..transport.inprocess import serve
+from ..transport.inprocess import Notify, Serving
 from ..wire.flags import PAGE_SIZE
 from .aio import Pool, has_async_handlers, refuse_to_block
 from .carrier import Carrier
@@ -173,19 +173,19 @@ class Kernel:
         session = Session(operations)
         session.events = self.events
         session.who = self._who
-        loop = EventLoop()
-        user_mode = self.driver.user_mode
+        serving = Serving(session, self.driver, lambda notify: self._start_notifier(mount, notify))
         mount = self.mount_with(
-            lambda task, fd, mount: serve(task, fd, session, loop, user_mode),
-            path,
-            workers=workers,
-            comm=comm,
-            **options,
+            lambda task, fd, mount: serving.work(task, fd), path, workers=workers, comm=comm, **options
         )
         if has_async_handlers(operations):
-            mount.loop = loop
+            mount.loop = serving.loop
             self.driver.before_call = self._before_call
         return mount
+
+    def _start_notifier(self, mount: Mount, notify: Notify) -> None:
+        task = mount.daemon._new_task(self._next_pid())
+        mount.workers.append(task)
+        self.driver.start(task, notify(task, 0))
 
     def mount_with(
         self,
