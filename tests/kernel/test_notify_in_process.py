@@ -39,6 +39,7 @@ def test_the_kernels_error_comes_back(driver: str) -> None:
     filesystem = MemoryFS()
     with Kernel(driver) as kernel:
         kernel.mount(filesystem, "/")
+        kernel.process().stat("/")  # INIT has been answered
         with pytest.raises(FileNotFoundError):
             filesystem.session.notify.inval_inode(4711).result(timeout=10)
 

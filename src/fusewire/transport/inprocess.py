@@ -149,7 +149,7 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
         try:
             size = None
             if task.events is None:  # nobody records: the same, without the frames in between
-                await fc.request_wait_untold(task)
+                await fc.request_wait(task)
                 size = read_now(task, buffer)
             if size is None:
                 size = await sys_read(task, fd, buffer)
