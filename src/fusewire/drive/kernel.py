@@ -13,7 +13,7 @@ from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
-from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..kernel.vfs import Cred, DeviceFile, FuseSuper, PageLru, ProgramTask, RootSuper
 from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import Notify, Serving
@@ -139,6 +139,7 @@ class Kernel:
         self._raised: list[Deadlocked] = []
         self._found: queue.SimpleQueue[Deadlocked] = queue.SimpleQueue()
         self.driver.listeners += [self._raised.append, self._found.put]
+        self.page_lru = PageLru()
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
         self._init_task = self.process("init", uid=0, gid=0)._main
@@ -153,8 +154,9 @@ class Kernel:
         return Process(self, comm, cred)
 
     def drop_caches(self) -> None:
-        """As writing 2 to /proc/sys/vm/drop_caches: names and inodes that nobody uses are forgotten."""
+        """As writing 3 to /proc/sys/vm/drop_caches: cached pages, and names and inodes that nobody uses, are forgotten."""
         with self.driver.locked():
+            self.page_lru.drop_clean()
             for mount in [*self.mounts, *self.detached]:
                 mount.sb.root.shrink(self._init_task)
         self._quiesce()
@@ -284,6 +286,7 @@ class Kernel:
         )
         connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
+        sb.lru = self.page_lru
         sb.owner = (os.getuid(), os.getgid())
         sb.allow_other = options.get("allow_other", True)
         sb.checks_permissions = options.get("default_permissions", False)

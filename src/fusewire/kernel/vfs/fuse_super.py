@@ -9,6 +9,7 @@ from ...wire.layouts import INIT_IN, INIT_OUT, InitIn
 from ...wire.table import Dialect
 from ..queue import Args, Connection
 from .fuse_notify import FuseNotify
+from .page_cache import PageLru
 
 OFFERED = (
     InitFlag.ASYNC_READ
@@ -51,6 +52,7 @@ class FuseSuper(FuseNotify):
         super().__init__(connection, clock)
         self._init_out = bytearray(INIT_OUT.size)
         self._init_polls()
+        self.lru = PageLru()  # a kernel with several mounts gives them one
         connection.notify = self.notify
 
     def send_init(self) -> None:
