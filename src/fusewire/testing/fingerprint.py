@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..drive.driver import Driver
+from ..drive import Driver, Kernel, Process
 from ..inspect.events import EventStream
+from ..wire.layout import Layout
 
 _ATOMS = (type(None), bool, int, float, str, bytes, type, types.BuiltinFunctionType, types.ModuleType)
-_LOOKS_BACK = (EventStream, Driver)
+_LOOKS_BACK = (EventStream, Driver, Kernel, Process)  # what they hold that matters is reached through tasks and roots
 _fields: dict[type, tuple[str, ...]] = {}
 
 
@@ -125,6 +126,12 @@ def _memory(one: Any, add: Callable[[Any], None]) -> list[Any]:
     return []
 
 
+def _itself(one: Any, add: Callable[[Any], None]) -> list[Any]:
+    """One of a kind, and nothing in it changes."""
+    add(id(one))
+    return []
+
+
 _ATOM_KINDS = frozenset(_ATOMS)
 _READERS: dict[type, Reader] = {
     types.CoroutineType: _coroutine,
@@ -132,4 +139,5 @@ _READERS: dict[type, Reader] = {
     types.MethodType: _method,
     bytearray: _memory,
     memoryview: _memory,
+    Layout: _itself,
 }
