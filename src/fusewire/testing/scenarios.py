@@ -1,7 +1,8 @@
 """Scenarios for the explorer: small worlds in which everything may happen in any order. None waits for time, and none has
 its order forced.
 
-``queue``: callers and workers of a bare request queue, a signal, a kill, an abort. ``unlink``: Scenario 1 of ``kernel.txt``,
+``queue``: callers and workers of a bare request queue, a signal, a kill, an abort. ``locked``: a caller that leaves while its
+answer is copied, and another that gets its memory. ``unlink``: Scenario 1 of ``kernel.txt``,
 a daemon that unlinks a file of its own mount; ``unlink_link``: the same by another name, so that they meet at the file's
 own semaphore. ``pool``: a daemon that asks its own mount while the only request of the pool is in use.
 """
@@ -40,7 +41,7 @@ from .schedule import Scheduled
 
 FOREVER = 1 << 40  # seconds
 READ_BUFFER = 8192  # bytes
-ANSWER = b"answered"
+SIZE = 8  # bytes of an answer
 
 
 # -- a bare queue ------------------------------------------------------------------------------------------------------
@@ -56,8 +57,9 @@ class QueueScene(Scene):
         self.callers: list[Task] = []
         self.workers: list[Task] = []
         self.got: dict[Task, str] = {}
+        self.memory: list[bytearray] = []  # that was freed, and will be used again
         self._pid = 0
-        super().__init__(driver, self.fc, self.got)
+        super().__init__(driver, self.fc, self.got, self.memory)
 
     def task(self, name: str) -> Task:
         self._pid += 1
@@ -66,26 +68,21 @@ class QueueScene(Scene):
         return task
 
     async def call(self, task: Task) -> None:
-        """A program: one request, with memory of its own for the answer; memory that is somebody else's once it has left."""
-        out = bytearray(len(ANSWER))
+        """A program: one request, with memory of its own for the answer; memory that is the next one's once it has left."""
+        out = self.memory.pop() if self.memory else bytearray(SIZE)
         try:
-            await self.fc.call(task, Args(Opcode.GETATTR, 1, (bytes(16),), out))
-            self.got[task] = "answer" if bytes(out) == ANSWER else f"garbage: {bytes(out)!r}"
+            await self.fc.call(task, Args(Opcode.GETATTR, task.pid, (), out))
+            self.got[task] = "answer" if bytes(out) == _answer_for(task.pid) else f"garbage: {bytes(out)!r}"
         except OSError as error:
             self.got[task] = f"errno {error.errno}"
+        self.memory.append(out)
         task.exited = True
 
     async def work(self, task: Task) -> None:
         """A worker of a daemon: reads and answers, until it is killed or the connection is gone."""
-        buffer = memoryview(bytearray(READ_BUFFER))
         while not task.dying:
             try:
-                await self.device.read(task, buffer)
-                header = IN_HEADER.unpack(buffer)
-                await task.point("handled")
-                if header.opcode != Opcode.INTERRUPT and not task.dying:
-                    answer = OUT_HEADER.pack(OutHeader(OUT_HEADER.size + len(ANSWER), 0, header.unique)), ANSWER
-                    await self.device.write(task, answer)
+                await self._serve_one(task)
             except OSError:
                 if not self.fc.connected:
                     break
@@ -93,6 +90,14 @@ class QueueScene(Scene):
         self.fc.reader_gone(task)
         if all(worker.exited for worker in self.workers):
             self.device.release(task)
+
+    async def _serve_one(self, task: Task) -> None:
+        """What it leaves behind would be part of the state: so it is a function of its own."""
+        buffer = memoryview(bytearray(READ_BUFFER))
+        await self.device.read(task, buffer)
+        header = IN_HEADER.unpack(buffer)
+        if header.opcode != Opcode.INTERRUPT and not task.dying:
+            await self.device.write(task, (_reply(header, _answer_for(header.nodeid)),))
 
     def check(self) -> None:
         """An answer arrives whole or not at all."""
@@ -138,6 +143,15 @@ def queue(
         task = scene.task("abort")
         driver.begin(task, _once(functools.partial(scene.fc.abort, task)))
     return scene
+
+
+def locked(driver: Scheduled, *, policy: Policy = DETACH) -> QueueScene:
+    """What ``req->locked`` is for: a caller leaves while its answer is copied, and its memory is the next caller's."""
+    return queue(driver, policy=policy, kills=0, aborts=0)
+
+
+def _answer_for(node: int) -> bytes:
+    return bytes([node]) * SIZE
 
 
 def _nothing(number: int) -> None:
@@ -283,6 +297,7 @@ def pool(driver: Scheduled, *, policy: str = "detach") -> FileScene:
 
 SCENARIOS: dict[str, Scenario] = {
     "queue": queue,
+    "locked": locked,
     "unlink": unlink,
     "unlink_link": unlink_link,
     "pool": pool,
