@@ -119,7 +119,8 @@ def test_from_every_state_a_fatal_signal_ends_one_wait_and_an_abort_all_with_no_
 ) -> None:
     report = explore(scenario, preemptions=preemptions, probes=PROBES, stop_at=10_000)
     assert report.states > 10
-    assert all(isinstance(found.error, Stuck) for found in report.findings)  # of the scenario's own, at its end
+    others = [found for found in report.findings if not isinstance(found.error, Stuck)]
+    assert not others  # stuck is only who waits at the end of the scenario
 
 
 def test_under_linux_there_is_a_state_in_which_a_fatal_signal_does_not_help() -> None:
