@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -18,7 +19,10 @@ from ..mount import load
 from .parser import ShellSyntaxError, Unfinished, parse
 from .registry import OutputGone
 from .shell import SIGNALLED, Shell
-from .signals import Signals, Stopped
+from .signals import ENDING, Signals, Stopped
+
+PATIENCE = 2.0  # seconds that handlers have to come back at the end
+WORKERS = 4  # a handler that hangs leaves others to serve what is asked next
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -67,18 +71,38 @@ def _kernel(messages: Console) -> Iterator[Kernel]:
         yield kernel
     finally:
         # It ends the daemon, and takes seconds at most: nothing is to end that half-way.
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        with contextlib.suppress(ValueError):  # not the main thread
-            for number in handlers:
-                signal.signal(number, signal.SIG_IGN)
+        with _deaf():
+            _close(kernel, messages)
+
+
+def _close(kernel: Kernel, messages: Console) -> None:
+    def close() -> None:
         try:
             kernel.close()
-        except TimeoutError as error:
-            messages.print(f"fusewire sh: {error}", markup=False, soft_wrap=True)
-        finally:
-            with contextlib.suppress(ValueError):
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
+        except TimeoutError:
+            hangs.append(True)
+
+    hangs: list[bool] = []
+    program = any(mount.foreign is not None for mount in kernel.mounts)
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(None if program else PATIENCE)  # a program has to be ended; a handler of ours ends with this process
+    if hangs or closing.is_alive():
+        messages.print("fusewire sh: a handler of the filesystem has not come back, and is left behind", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """For so long signals change nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _mount(kernel: Kernel, words: tuple[str, ...], read_only: bool, signals: Signals) -> Mount:
@@ -101,7 +125,7 @@ def _mount(kernel: Kernel, words: tuple[str, ...], read_only: bool, signals: Sig
                 f"{words[0]} is a program: put {{fd}} where its mountpoint would stand among its arguments"
             ) from None
         raise error from None
-    return kernel.mount(operations, read_only=read_only)
+    return kernel.mount(operations, workers=WORKERS, read_only=read_only)
 
 
 def _own_umask() -> int:

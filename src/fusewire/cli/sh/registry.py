@@ -125,7 +125,6 @@ class Command:
     least: int
     most: int | None
     body: Body
-    of_the_host: tuple[int, ...] = ()  # which of its words are paths of the machine, for completion
 
     def __call__(self, run: Run, words: list[str]) -> None:
         """Raises UsageError, and what the command itself does."""
@@ -148,13 +147,12 @@ def command(
     options: str | None = "",
     least: int = 0,
     most: int | None = None,
-    of_the_host: tuple[int, ...] = (),
 ) -> Callable[[Body], Body]:
     """Make a function a command of the shell."""
 
     def register(body: Body) -> Body:
         name = usage.split()[0]
-        COMMANDS[name] = Command(name, usage, summary, options, least, most, body, of_the_host)
+        COMMANDS[name] = Command(name, usage, summary, options, least, most, body)
         return body
 
     return register

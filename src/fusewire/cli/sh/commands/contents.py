@@ -59,17 +59,13 @@ def cp(run: Run, options: Options, words: list[str]) -> None:
     Copier(run, run.process, run.process, recursive=recursive, preserve=preserve).copy_all(words[:-1], words[-1])
 
 
-@command(
-    "put [-r] [-p] HOSTFILE... PATH", "copy from this machine into the filesystem", options="rp", least=2, of_the_host=(-1,)
-)  # fmt: skip
+@command("put [-r] [-p] HOSTFILE... PATH", "copy from this machine into the filesystem", options="rp", least=2)
 def put(run: Run, options: Options, words: list[str]) -> None:
     copier = Copier(run, os, run.process, recursive="r" in options, preserve="p" in options)
     copier.copy_all(words[:-1], words[-1])
 
 
-@command(
-    "get [-r] [-p] PATH... HOSTFILE", "copy from the filesystem to this machine", options="rp", least=2, of_the_host=(1,)
-)  # fmt: skip
+@command("get [-r] [-p] PATH... HOSTFILE", "copy from the filesystem to this machine", options="rp", least=2)
 def get(run: Run, options: Options, words: list[str]) -> None:
     copier = Copier(run, run.process, os, recursive="r" in options, preserve="p" in options)
     copier.copy_all(words[:-1], words[-1])

@@ -30,9 +30,9 @@ def help(run: Run, options: Options, words: list[str]) -> None:
         for name in sorted(COMMANDS):
             run.print(f"{name:10}{COMMANDS[name].summary}")
         run.print(
-            "\nhelp COMMAND shows how it is written. ; and newline end a command, && goes on if it went well, > and >> write its output into a file."
+            "; and newline end a command, && goes on if it went well, > and >> write its output into a file. Quotes"
         )
-        run.print("Quotes are sh's; * ? [...] match names of the filesystem. Ctrl-C ends the command that runs.")
+        run.print("are sh's; * ? [...] match names of the filesystem. Ctrl-C ends the command that runs.")
 
 
 @command("exit [STATUS]", "leave; with the status of the first command that failed, if none is given", most=1)
