@@ -22,19 +22,22 @@ def passthrough() -> Iterator[PassthroughFS]:
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The memory filesystem on a real mount."""
-    path = tmp_path_factory.mktemp("mounted")
-    with real_mount(path, MEMORY_FOR_ALL, 600) as mount:
-        yield mount.path
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[str]:
+def directory() -> Iterator[Path]:
     """A plain directory that every user may reach."""
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
-        yield path
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def mounted() -> Iterator[Path]:
+    """The memory filesystem on a real mount, that every user may reach."""
+    with tempfile.TemporaryDirectory() as above:
+        Path(above).chmod(0o755)
+        path = Path(above) / "mnt"
+        path.mkdir()
+        with real_mount(path, MEMORY_FOR_ALL, 600) as mount:
+            yield mount.path
 
 
 test_memory = conformance(MemoryFS)

@@ -100,6 +100,12 @@ def nothing_is_made_in_a_directory_that_was_removed(w: World) -> None:
         w.os.rmdir(w / "d")
         fails(errno.ENOENT, w.os.mkdir, "x", dir_fd=fd)
         fails(errno.ENOENT, w.os.open, "x", os.O_WRONLY | os.O_CREAT, dir_fd=fd)
+
+
+@behaviour()
+def a_directory_that_was_removed_lists_as_empty(w: World) -> None:
+    with w.open(w.mkdir("d"), os.O_RDONLY | os.O_DIRECTORY) as fd:
+        w.os.rmdir(w / "d")
         assert w.os.listdir(fd) == []
 
 

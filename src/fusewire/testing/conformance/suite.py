@@ -8,9 +8,10 @@ import fcntl
 import importlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .world import World, fails, here, mountless
 
@@ -29,6 +30,10 @@ class Behaviour:
 
 
 BEHAVIOURS: list[Behaviour] = []
+FAMILIES = tuple(
+    f"{__package__}.{family}"
+    for family in ("files", "space", "names", "paths", "links", "attributes", "permissions", "extended")
+)
 
 
 def behaviour(*needs: str, root: bool = False) -> Callable[[Body], Body]:
@@ -124,11 +129,16 @@ def behaviours(without: Collection[str] = ()) -> list[Behaviour]:
     if unknown:
         raise ValueError(f"there is no feature {unknown[0]!r}; those that can be left out are {', '.join(FEATURES)}")
     lacking = set(without).union(*(_IMPLIED.get(feature, set()) for feature in without))
-    for family in ("files", "space", "names", "paths", "links", "attributes", "permissions", "extended"):
-        importlib.import_module(f".{family}", __package__)
+    for family in FAMILIES:
+        importlib.import_module(family)
     found = [one for one in BEHAVIOURS if not one.needs & lacking]
     found += [
-        Behaviour(f"{feature} are refused by an errno that says so", FEATURES[feature], frozenset(), feature == "chown")
+        Behaviour(
+            f"what needs {feature} is refused with an errno that says so",
+            FEATURES[feature],
+            frozenset(),
+            feature == "chown",
+        )
         for feature in sorted(without)
     ]
     return found
@@ -156,7 +166,7 @@ def conformance(
 
     if sum(place is not None for place in (filesystem, path, fixture)) != 1:
         raise TypeError("give one of: a factory of filesystems, path=, fixture=")
-    pytest.register_assert_rewrite(__package__ or "")
+    pytest.register_assert_rewrite(*(family for family in FAMILIES if family not in sys.modules))
     chosen = behaviours(without)
     reasons = dict(xfail or {})
     unknown = sorted(set(reasons) - {one.name for one in chosen})
@@ -183,4 +193,4 @@ def conformance(
                 pytest.skip("needs root")
             behaviour.body(world)
 
-    return test
+    return cast("Callable[..., None]", test)

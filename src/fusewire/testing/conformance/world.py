@@ -18,6 +18,7 @@ from ...drive import Kernel, Process
 from ...filesystems import MemoryFS
 
 System = Any
+AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW = -100, 0x1000, 0x400  # <fcntl.h>
 
 
 class Os:
@@ -45,14 +46,13 @@ class Os:
         if not flags:
             os.rename(src, dst)
         else:
-            self._check(self._libc.renameat2(-100, os.fsencode(src), -100, os.fsencode(dst), flags))
+            self._check(self._libc.renameat2(AT_FDCWD, os.fsencode(src), AT_FDCWD, os.fsencode(dst), flags))
 
     def link(self, src: str | int, dst: str, *, follow_symlinks: bool = False) -> None:
         """As ``Process`` has it: a descriptor gives an open file without a name one."""
-        if isinstance(src, int):
-            self._check(self._libc.linkat(src, b"", -100, os.fsencode(dst), 0x1000))  # AT_EMPTY_PATH
-        else:
-            os.link(src, dst, follow_symlinks=follow_symlinks)
+        fd, name, flags = (src, b"", AT_EMPTY_PATH) if isinstance(src, int) else (AT_FDCWD, os.fsencode(src), 0)
+        flags |= AT_SYMLINK_FOLLOW if follow_symlinks else 0  # os.link() does not follow, whatever it is asked
+        self._check(self._libc.linkat(fd, name, AT_FDCWD, os.fsencode(dst), flags))
 
     @staticmethod
     def _check(result: int) -> None:
@@ -255,6 +255,7 @@ def fails(numbers: int | tuple[int, ...], function: Callable[..., object], *args
         result = function(*args, **kwargs)
     except OSError as error:
         got = errno.errorcode.get(error.errno or 0, str(error.errno))
-        assert error.errno in wanted, f"{names} was to be expected, not {got}: {error}"
+        if error.errno not in wanted:
+            raise AssertionError(f"{names} was to be expected, not {got}: {error}") from error
     else:
         raise AssertionError(f"{names} was to be expected; it succeeded, with {result!r}")
