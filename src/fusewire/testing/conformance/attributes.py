@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 
 from .suite import behaviour
 from .world import World, fails
@@ -190,10 +191,14 @@ def rename_changes_the_mtime_of_both_directories_and_not_of_the_file(w: World) -
 @behaviour("hardlinks")
 def link_and_unlink_change_the_ctime_of_the_file(w: World) -> None:
     path = w.make("f")
-    for change in (lambda: w.os.link(path, w / "g"), lambda: w.os.unlink(w / "g")):
+    changes: list[tuple[Callable[..., object], tuple[str, ...]]] = [
+        (w.os.link, (path, w / "g")),
+        (w.os.unlink, (w / "g",)),
+    ]
+    for change, names in changes:
         before = w.os.stat(path).st_ctime_ns
-        time.sleep(0.02)
-        change()
+        time.sleep(0.02)  # more than a tick of a kernel's clock
+        change(*names)
         assert w.os.stat(path).st_ctime_ns > before
 
 
