@@ -249,6 +249,7 @@ def _remove(base: str) -> None:
 
 def fails(numbers: int | tuple[int, ...], function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
     """The call fails with this errno, or one of these."""
+    __tracebackhide__ = True  # pytest shows the behaviour, not this
     wanted = (numbers,) if isinstance(numbers, int) else numbers
     names = " or ".join(errno.errorcode[number] for number in wanted)
     try:
