@@ -1,4 +1,5 @@
-"""For those who test filesystems, and for the proofs of this one: a driver that tries interleavings, invariants, lies.
+"""For those who test filesystems, and for the proofs of this one: a driver that tries interleavings, invariants, lies; a
+daemon that does what a test says, and the pytest plugin (``plugin``).
 
 ``Scheduled`` runs a kernel's half step by step in an order of one's choice; ``Invariants`` says after each step whether all
 that must hold does; ``Liar`` answers a kernel's half with mutated messages.
@@ -6,6 +7,7 @@ that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 
 from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
+from .mock import MockDaemon, attr, created, direntplus, dirents, entry, opened, written
 from .schedule import Endless, Outcome, Scheduled, at_random, pct
 
 __all__ = [
@@ -14,9 +16,17 @@ __all__ = [
     "Endless",
     "Invariants",
     "Liar",
+    "MockDaemon",
     "Outcome",
     "Scheduled",
     "Witness",
     "at_random",
+    "attr",
+    "created",
+    "direntplus",
+    "dirents",
+    "entry",
+    "opened",
     "pct",
+    "written",
 ]
