@@ -73,7 +73,7 @@ def test_it(mock_daemon, fuse_process):
             "*fusewire: the last requests*",
             "(what came before is left out)",
             " |  the program * |  the FUSE daemon",
-            " |  >sys_unlink()",
+            " |  >sys_unlink() *",
             "*[[]queue req on fc->pending]",
             "* |  *>fuse_dev_write()",
         ]
