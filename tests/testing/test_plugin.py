@@ -74,7 +74,7 @@ def test_it(mock_daemon, fuse_process):
             "(what came before is left out)",
             " |  the program * |  the FUSE daemon",
             " |  >sys_unlink() *",
-            "*[[]queue req on fc->pending]",
+            "*[[]queue req on fc->pending] *",
             "* |  *>fuse_dev_write()",
         ]
     )
