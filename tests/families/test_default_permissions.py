@@ -1,4 +1,4 @@
-"""With ``default_permissions`` modes and owners are checked here, and the daemon is never asked whether something may be done."""
+"""With ``default_permissions`` modes and owners are checked here, and the daemon is never asked."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_nobody_gives_a_file_away_but_root(mock_daemon: MockDaemon, owner: Proce
     root.chown("/f", OTHER, -1)
 
 
-def test_the_owner_may_give_it_to_a_group_of_his_own(mock_daemon: MockDaemon, fuse_kernel: Kernel, owner: Process) -> None:
+def test_the_owner_may_give_it_to_a_group_of_his_own(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel, owner: Process
+) -> None:
     a_file(mock_daemon, 0o644)
     mock_daemon.expect.setattr(2, gid=77).reply(attr(2, uid=OWNER, gid=77))
     assert errno_of(owner.chown, "/f", -1, 77) == errno.EPERM

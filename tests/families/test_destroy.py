@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 
-import pytest
 from mocked import BOTH, errno_of, open_file, there
 
 from fusewire import Kernel, Process

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from mocked import BOTH, errno_of, open_file
 
 from fusewire import Kernel, Process
@@ -122,10 +123,10 @@ def test_a_fatal_signal_takes_an_unread_request_away(
     in_threads(fuse_kernel.process().statvfs, "/")
     busy.wait()
     caller = in_threads(errno_of, fuse_process.stat, "/f")
-    while not mock_daemon.connection.pending.requests:
-        pass
+    wait_until(lambda: mock_daemon.connection.pending.requests)
     fuse_process.kill(signal.SIGKILL)
     caller.join(20)
+    assert not caller.is_alive()
     goes_on.set()
 
 

@@ -34,9 +34,7 @@ def test_a_directory_has_one_name(mock_daemon: MockDaemon, fuse_process: Process
     assert errno_of(fuse_process.link, "/d", "/g") == errno.EPERM
 
 
-def test_a_link_to_another_mount_is_exdev(
-    mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process
-) -> None:
+def test_a_link_to_another_mount_is_exdev(mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process) -> None:
     there(mock_daemon)
     there(mock_daemon, b"m", 3, DIR)
     other = MockDaemon(fuse_kernel, "/m")
