@@ -17,32 +17,26 @@ from typing import TYPE_CHECKING, Any
 from ...drive import Kernel
 from ...drive.inline import Inline
 from ...drive.kernel import Mount, Options
-from ...kernel.queue import Call
-from ...kernel.vfs.syscalls import sys_exit, sys_read, sys_write
-from ...transport.readloop import Next, after_read
 from ...wire.codec import encode_reply
-from ...wire.errno import Errno, error_name
+from ...wire.errno import Errno
 from ...wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, InitFlag, Opcode
-from ...wire.layout import ProtocolError
-from ...wire.layouts import IN_HEADER, OUT_HEADER, InitOut, OutHeader
-from ...wire.table import LATEST, Dialect
-from .answers import NANO, check_answer, encode_answer
+from ...wire.layouts import InitOut
+from .answers import check_answer, encode_answer
 from .asked import Asked
 from .expect import Expect, Expectation, Step
 from .notify import Notify
 from .verdict import Verdict, why_unexpected
+from .worker import Worker
 
 if TYPE_CHECKING:
     from ...kernel.queue import Connection
     from ...kernel.vfs import ProgramTask
 
-BUFFER = (1 << 20) + 8192  # bytes: a WRITE of 1 MiB and its headers
 MAX_WRITE = 1 << 17
 PATIENCE = 5.0  # seconds that verify() waits for what is missing, on threads
 _OPTIONS = Options.__annotations__.keys()
 _SUCCEED = frozenset({Opcode.FLUSH, Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.DESTROY})
 _IGNORED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
-_GONE = frozenset({Errno.ENODEV, Errno.ECONNABORTED, Errno.EPERM})
 
 
 class MockDaemon:
@@ -84,12 +78,12 @@ class MockDaemon:
         self._defaults: list[Expectation] = []
         self._sequence: list[Expectation] | None = None
         self._changed = threading.Condition()
-        self._busy = 0
         self._mount: Mount | None = None
         self.verdict = Verdict(self._expected, self.requests)
         self.expect = Expect(self, self._expected, any_times=False)
         self.default = Expect(self, self._defaults, any_times=True)
         self.notify = Notify(self)
+        self._worker = Worker(self)
         if mounted:
             self.mount_now()
 
@@ -204,7 +198,7 @@ class MockDaemon:
         fc = self.connection
         with self.kernel.driver.locked():
             copying = any(device.io for device in fc.devices)
-            return not (self._busy or copying or fc.request_pending) or not fc.connected
+            return not (self._worker.busy or copying or fc.request_pending) or not fc.connected
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         """Raises TimeoutError: under ``inline`` at once, where nobody can go on."""
@@ -221,135 +215,16 @@ class MockDaemon:
     def _inline(self) -> Inline | None:
         return self.kernel.driver if isinstance(self.kernel.driver, Inline) else None
 
-    # -- the worker -------------------------------------------------------------------------------------------------
-
     async def _serve(self, task: ProgramTask, fd: int, mount: Mount) -> None:
         task.opaque = self._inline is None  # the test itself, on a thread of its own, may answer
         self.fd = fd
         self._mount = mount
-        buffer = memoryview(bytearray(BUFFER))
-        while not task.dying:
-            try:
-                size = await sys_read(task, fd, buffer)
-            except OSError as error:
-                if after_read(error) is Next.AGAIN:
-                    continue
-                if after_read(error) is Next.FAIL:
-                    self.verdict.problem(f"reading a request failed: {error}")
-                break
-            self._busy += 1
-            try:
-                await self._handle(task, bytes(buffer[:size]))
-            finally:
-                self._busy -= 1
-        await sys_exit(task)
-
-    async def _handle(self, task: ProgramTask, raw: bytes) -> None:
-        fc = self.connection
-        dialect = fc.dialect if fc.initialized else LATEST
-        try:
-            asked = Asked(self, raw, dialect)
-        except ProtocolError as error:
-            self.verdict.problem(f"a request that is not FUSE: {error}")
-            unique = IN_HEADER.unpack(raw).unique
-            await self._write(task, OUT_HEADER.pack(OutHeader(OUT_HEADER.size, -Errno.EIO, unique)))
-            return
-        steps = await Call(self._meet, asked)
-        for step in steps:
-            if not await self._do(task, asked, step):
-                break
-
-    async def _do(self, task: ProgramTask, asked: Asked, step: Step) -> bool:
-        """Whether there is anything more to do about it."""
-        match step.kind:
-            case "do":
-                assert step.function is not None
-                failed = await Call(self._guarded, step.function, asked)
-                if failed:
-                    await self._answer(task, asked, self._failure(asked))
-                return not failed
-            case "reply" | "late":
-                message = await Call(self._encode, asked, step)
-                if step.kind == "late":
-                    self._later(asked, message, step.seconds)
-                else:
-                    await self._answer(task, asked, message)
-            case "error":
-                await self._answer(task, asked, encode_reply(asked.opcode, asked.unique, error=step.number))
-            case "wrong":
-                await self._tell_wrong(task, asked, step)
-            case "never":
-                asked.answered = True
-            case "die":
-                asked.answered = True
-                await Call(self.kill)
-        return True
-
-    def _guarded(self, function: Callable[[Asked], Any], asked: Asked) -> bool:
-        """Whether it failed."""
-        try:
-            function(asked)
-        except Exception as error:
-            self.verdict.raised(asked, error)
-            return True
-        return False
-
-    def _failure(self, asked: Asked) -> bytes:
-        return encode_reply(asked.opcode, asked.unique, error=Errno.EIO)
-
-    def _encode(self, asked: Asked, step: Step) -> bytes:
-        parts = step.parts
-        dialect = _init_dialect(parts, step.fields) if asked.opcode is Opcode.INIT else asked.dialect
-        try:
-            if step.function is not None:
-                parts = (step.function(asked),)
-            return encode_answer(asked.opcode, asked.unique, parts, step.fields, dialect, asked.probe)
-        except Exception as error:
-            self.verdict.raised(asked, error)
-            return self._failure(asked)
-
-    async def _answer(self, task: ProgramTask, asked: Asked, message: bytes) -> None:
-        asked.answered = True
-        number = await self._write(task, message)
-        if number and number != Errno.ENOENT and number not in _GONE:  # ENOENT: the caller has left
-            self.verdict.problem(f"the answer to {asked.text} was refused with {error_name(number)}")
-
-    async def _tell_wrong(self, task: ProgramTask, asked: Asked, step: Step) -> None:
-        number = await self._write(task, _wrong(asked.unique, **step.fields))
-        if number != step.number:
-            got, wanted = (error_name(one) if one else "taken" for one in (number, step.number))
-            self.verdict.problem(f"a wrong answer to {asked.text} was {got}, where {wanted} was expected")
-        elif not number:
-            asked.answered = True
-
-    async def _write(self, task: ProgramTask, message: bytes) -> int:
-        """The errno of write(2), or 0. ``task`` is one of the daemon's."""
-        try:
-            await sys_write(task, self.fd, (message,))
-        except OSError as error:
-            return error.errno or 0
-        return 0
-
-    def _later(self, asked: Asked, message: bytes, seconds: float) -> None:
-        """The kernel's lock is held."""
-        driver = self.kernel.driver
-        daemon = self.mount.daemon
-
-        def ring() -> None:
-            if daemon.alive:
-                task = daemon._new_task(self.kernel._next_pid())
-                driver.start(task, self._answer_late(task, asked, message))
-
-        driver.call_at(driver.now() + int(seconds * NANO), ring)
-
-    async def _answer_late(self, task: ProgramTask, asked: Asked, message: bytes) -> None:
-        await self._answer(task, asked, message)
-        await sys_exit(task)
+        await self._worker.serve(task)
 
     # -- what to do about a request -----------------------------------------------------------------------------------
 
-    def _meet(self, asked: Asked) -> list[Step]:
-        """In user mode."""
+    def meet(self, asked: Asked) -> list[Step]:
+        """What is done about a request that came. For :class:`Worker`, in user mode."""
         with self._changed:
             self.requests.append(asked)
             expectation = self._find(asked)
@@ -414,29 +289,3 @@ def _granted(given: dict[str, Any]) -> dict[str, Any]:
         "flags2": flags >> 32,
     }
     return fields | given
-
-
-def _init_dialect(parts: tuple[Any, ...], fields: dict[str, Any]) -> Dialect:
-    """INIT's answer has the length that daemons of its minor send."""
-    minor = parts[0].minor if parts and isinstance(parts[0], InitOut) else fields.get("minor", 0)
-    return Dialect(minor, InitFlag(0))
-
-
-def _wrong(
-    right: int,
-    raw: bytes | None,
-    unique: int | Callable[[int], int] | None,
-    length: int | Callable[[int], int] | None,
-    error: int,
-    body: bytes,
-) -> bytes:
-    if raw is not None:
-        return raw
-    size = OUT_HEADER.size + len(body)
-    return OUT_HEADER.pack(OutHeader(_changed(size, length), error, _changed(right, unique))) + body
-
-
-def _changed(right: int, said: int | Callable[[int], int] | None) -> int:
-    if said is None:
-        return right
-    return said(right) if callable(said) else said
