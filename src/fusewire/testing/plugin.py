@@ -84,7 +84,6 @@ def mock_daemon(request: pytest.FixtureRequest, fuse_kernel: Kernel) -> MockDaem
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """The verdict is part of the test: a test that it fails has failed, and is no error of a fixture."""
-    __tracebackhide__ = True
     result = yield
     texts = []
     for daemon in item.stash.get(_daemons, []):
