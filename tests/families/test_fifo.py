@@ -21,10 +21,19 @@ def test_mkfifo_is_mknod(mock_daemon: MockDaemon, fuse_process: Process) -> None
     fuse_process.mkfifo("/p", 0o600)
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
+@pytest.mark.parametrize("kind", [stat.S_IFSOCK, stat.S_IFCHR])
 def test_opening_one_does_not_ask_the_daemon(mock_daemon: MockDaemon, fuse_process: Process, kind: int) -> None:
     there(mock_daemon, b"p", 2, kind | 0o666)
     assert errno_of(fuse_process.open, "/p", os.O_RDWR | os.O_NONBLOCK) == errno.ENXIO
+    assert mock_daemon.names == ["INIT", "LOOKUP"]
+
+
+def test_opening_a_fifo_says_that_there_are_no_pipes_and_does_not_ask(
+    mock_daemon: MockDaemon, fuse_process: Process
+) -> None:
+    there(mock_daemon, b"p", 2, FIFO)
+    with pytest.raises(NotImplementedError, match="has no pipes"):
+        fuse_process.open("/p", os.O_RDWR | os.O_NONBLOCK)
     assert mock_daemon.names == ["INIT", "LOOKUP"]
 
 

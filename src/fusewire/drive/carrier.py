@@ -84,7 +84,9 @@ class Carrier:
                     size = await sys_read(task, fd, buffer)
                 self.last = self.device.processing.requests.get(_unpack_in(buffer)[2])
                 self._maybe_unread = True
-                await self._send(task, buffer[:size])
+                sent = self.link.send(buffer[:size]) if size <= SMALL else 0
+                if sent < size:
+                    await self._send(task, buffer[sent:size])
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -93,12 +95,9 @@ class Carrier:
         await sys_exit(task)
 
     async def _send(self, task: ProgramTask, message: memoryview) -> None:
+        """Send what is large, or what there was no room for at once."""
         while message:
-            if len(message) <= SMALL:
-                sent = self.link.send(message)
-            else:
-                sent = await Call(self.link.send, message)
-            message = message[sent:]
+            message = message[await Call(self.link.send, message) :]
             if message and not await self._room(task):
                 return
 
@@ -119,7 +118,8 @@ class Carrier:
                 await self.driver.readable(task, *sources)
                 size = self.link.receive(buffer)
                 if size:
-                    await self._take(task, fd, buffer[:size])
+                    if not self._take_now(task, answer := buffer[:size]):
+                        await self._take(task, fd, answer)
                 elif size == 0:
                     self._hung_up = True
                     break
@@ -132,17 +132,28 @@ class Carrier:
         fc.abort(task)
         await sys_exit(task)
 
-    async def _take(self, task: ProgramTask, fd: int, answer: memoryview) -> None:
-        if self.last is not None and len(answer) >= OUT_HEADER.size and _unpack_out(answer)[2] == self.last.unique:
+    def _take_now(self, task: ProgramTask, answer: memoryview) -> bool:
+        """Hand an answer in, if that can be done at once and nobody records it."""
+        last = self.last
+        if last is not None and len(answer) >= OUT_HEADER.size and _unpack_out(answer)[2] == last.unique:
             self._maybe_unread = False  # it was answered
         if not self.device.connection.initialized:
             self._init_answer = bytes(answer[: OUT_HEADER.size + INIT_OUT.size])
         try:
-            if task.events is not None or self.device.write_now(task, (answer,)) is None:
-                await sys_write(task, fd, (answer,))
+            return task.events is None and self.device.write_now(task, (answer,)) is not None
         except OSError as error:
-            if error.errno != errno.ENOENT:
-                self.refused.append(str(error))
+            self._not_taken(error)
+            return True
+
+    async def _take(self, task: ProgramTask, fd: int, answer: memoryview) -> None:
+        try:
+            await sys_write(task, fd, (answer,))
+        except OSError as error:
+            self._not_taken(error)
+
+    def _not_taken(self, error: OSError) -> None:
+        if error.errno != errno.ENOENT:  # nobody waits for it any more
+            self.refused.append(str(error))
 
     @property
     def may_be_in_this_process(self) -> bool:

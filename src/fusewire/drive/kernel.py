@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -12,10 +13,10 @@ from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
-from ..kernel.vfs import Cred, DeviceFile, FuseSuper, ProgramTask, RootSuper
+from ..kernel.vfs import Cred, DeviceFile, FuseSuper, PageLru, ProgramTask, RootSuper
 from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
-from ..transport.inprocess import serve
+from ..transport.inprocess import Notify, Serving
 from ..wire.flags import PAGE_SIZE
 from .aio import Pool, has_async_handlers, refuse_to_block
 from .carrier import Carrier
@@ -138,6 +139,7 @@ class Kernel:
         self._raised: list[Deadlocked] = []
         self._found: queue.SimpleQueue[Deadlocked] = queue.SimpleQueue()
         self.driver.listeners += [self._raised.append, self._found.put]
+        self.page_lru = PageLru()
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
         self._init_task = self.process("init", uid=0, gid=0)._main
@@ -152,8 +154,9 @@ class Kernel:
         return Process(self, comm, cred)
 
     def drop_caches(self) -> None:
-        """As writing 2 to /proc/sys/vm/drop_caches: names and inodes that nobody uses are forgotten."""
+        """As writing 3 to /proc/sys/vm/drop_caches: cached pages, and names and inodes that nobody uses, are forgotten."""
         with self.driver.locked():
+            self.page_lru.drop_clean()
             for mount in [*self.mounts, *self.detached]:
                 mount.sb.root.shrink(self._init_task)
         self._quiesce()
@@ -172,19 +175,19 @@ class Kernel:
         session = Session(operations)
         session.events = self.events
         session.who = self._who
-        loop = EventLoop()
-        user_mode = self.driver.user_mode
+        serving = Serving(session, self.driver, lambda notify: self._start_notifier(mount, notify))
         mount = self.mount_with(
-            lambda task, fd, mount: serve(task, fd, session, loop, user_mode),
-            path,
-            workers=workers,
-            comm=comm,
-            **options,
+            lambda task, fd, mount: serving.work(task, fd), path, workers=workers, comm=comm, **options
         )
         if has_async_handlers(operations):
-            mount.loop = loop
+            mount.loop = serving.loop
             self.driver.before_call = self._before_call
         return mount
+
+    def _start_notifier(self, mount: Mount, notify: Notify) -> None:
+        task = mount.daemon._new_task(self._next_pid())
+        mount.workers.append(task)
+        self.driver.start(task, notify(task, 0))
 
     def mount_with(
         self,
@@ -283,6 +286,7 @@ class Kernel:
         )
         connection.timeouts.set_limit(self.request_timeout)
         sb = FuseSuper(connection, self.driver.now)
+        sb.lru = self.page_lru
         sb.owner = (os.getuid(), os.getgid())
         sb.allow_other = options.get("allow_other", True)
         sb.checks_permissions = options.get("default_permissions", False)
@@ -324,6 +328,13 @@ class Kernel:
         if not isinstance(self.driver, Inline):
             raise TypeError("only the inline driver has a clock of its own")
         self.driver.advance(seconds)
+
+    def listen(self, seconds: float) -> None:
+        """Hear what daemons in other processes say of themselves (their notifications), for so many seconds of real time. On
+        threads they are heard anyway; ``inline`` hears them in every call, and here."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.driver.pass_time(left)
 
     def graph(self) -> WaitGraph:
         """Who waits for whom, now."""
@@ -369,13 +380,13 @@ class Kernel:
 
     def _busy_outside(self) -> bool:
         """Whether a daemon in another process still has something of ours to do."""
-        return any(
-            mount.foreign is not None
-            and mount.connection.connected
-            and mount.connection.initialized  # who waits for INIT has a limit of its own
-            and (mount.connection.unused_list.in_use or mount.connection.forgets)
-            for mount in self.mounts
-        )
+        for mount in self.mounts:
+            fc = mount.connection
+            if mount.foreign is None or not (fc.unused_list.in_use or fc.forgets):
+                continue
+            if fc.connected and fc.initialized:  # who waits for INIT has a limit of its own
+                return True
+        return False
 
     def _who(self) -> tuple[int, str]:
         task = self.driver.current

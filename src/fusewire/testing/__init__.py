@@ -5,20 +5,27 @@ daemon that does what a test says, and the pytest plugin (``plugin``).
 that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 """
 
+from .explore import Finding, Nondeterministic, Report, Scene, Stuck, explore, replay, sample
 from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
 from .mock import MockDaemon, attr, created, direntplus, dirents, entry, opened, written
-from .schedule import Endless, Outcome, Scheduled, at_random, pct
+from .schedule import Endless, Outcome, Outside, Scheduled, at_random, pct
 
 __all__ = [
     "INVARIANTS",
     "Broken",
     "Endless",
+    "Finding",
     "Invariants",
     "Liar",
     "MockDaemon",
+    "Nondeterministic",
     "Outcome",
+    "Outside",
+    "Report",
+    "Scene",
     "Scheduled",
+    "Stuck",
     "Witness",
     "at_random",
     "attr",
@@ -26,7 +33,10 @@ __all__ = [
     "direntplus",
     "dirents",
     "entry",
+    "explore",
     "opened",
     "pct",
+    "replay",
+    "sample",
     "written",
 ]

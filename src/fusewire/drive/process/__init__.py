@@ -1,7 +1,7 @@
 """``Process``: a program that makes system calls, used like ``os``: same names, same arguments, same errors.
 
-``files`` are the calls on descriptors, ``names`` those on paths, ``listing`` directories, ``fileobject`` Python's file objects,
-``base`` how a call reaches the driver.
+``files`` are the calls on descriptors, ``names`` those on paths, ``listing`` directories, ``memory`` mmap, ``fileobject``
+Python's file objects, ``base`` how a call reaches the driver.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from ..aio import Async
 from .base import Path, PathOrFd, to_bytes
 from .fileobject import open_file
 from .listing import DirEntry, Listings
+from .memory import Mapping, MemoryCalls
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-__all__ = ["DirEntry", "Path", "PathOrFd", "Process"]
+__all__ = ["DirEntry", "Mapping", "Path", "PathOrFd", "Process"]
 
 
-class Process(Listings):
+class Process(Listings, MemoryCalls):
     """One program on a :class:`Kernel`. Its methods are system calls; they raise OSError as those of ``os`` do.
 
     Under ``threads`` each thread that calls becomes a thread of the program.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from ...kernel.vfs import UserMemory
 from ...kernel.vfs import syscalls as sc
 from ...wire.layouts import FileLock
 from .base import Caller, Path, at, to_bytes
@@ -73,8 +74,10 @@ class FileCalls(Caller):
         size = self._call(sc.sys_read, fd, memoryview(memory), offset)
         return bytes(memory) if size == n else bytes(memory[:size])
 
-    def readinto(self, fd: int, buffer: bytearray | memoryview, offset: int | None = None) -> int:
-        """As os.readinto(); with ``offset`` as os.preadv() of one buffer."""
+    def readinto(self, fd: int, buffer: bytearray | memoryview | UserMemory, offset: int | None = None) -> int:
+        """As os.readinto(); with ``offset`` as os.preadv() of one buffer. ``UserMemory`` is faulted in."""
+        if isinstance(buffer, UserMemory):
+            return self._call(sc.sys_read, fd, buffer, offset)
         return self._call(sc.sys_read, fd, memoryview(buffer).cast("B"), offset)
 
     def readv(self, fd: int, buffers: Sequence[bytearray | memoryview]) -> int:
@@ -93,11 +96,11 @@ class FileCalls(Caller):
             at += len(part)
         return len(data)
 
-    def write(self, fd: int, data: Data) -> int:
-        """As os.write()."""
+    def write(self, fd: int, data: Data | UserMemory) -> int:
+        """As os.write(). ``UserMemory`` is faulted in."""
         return self._call(sc.sys_write, fd, (data,))
 
-    def pwrite(self, fd: int, data: Data, offset: int) -> int:
+    def pwrite(self, fd: int, data: Data | UserMemory, offset: int) -> int:
         """As os.pwrite()."""
         return self._call(sc.sys_write, fd, (data,), offset)
 

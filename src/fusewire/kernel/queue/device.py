@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ...wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ...wire.errno import MAX_ERRNO, Errno
@@ -22,7 +23,18 @@ from ...wire.layouts import (
     OutHeader,
 )
 from .connection import Connection
-from .copy import Memory, at_once, copy_pages, copy_whole
+from .copy import (
+    Memory,
+    Source,
+    UserPages,
+    at_once,
+    check_given_up,
+    copy_from_user,
+    copy_pages,
+    copy_to_user,
+    copy_whole,
+    plain,
+)
 from .request import Request, RequestList, State
 from .task import Task, traced
 
@@ -76,7 +88,7 @@ class Device:
     # -- reading --------------------------------------------------------------------------------------------------
 
     @traced("fuse_dev_read")
-    async def read(self, task: Task, buffer: memoryview, *, nonblock: bool = False) -> int:
+    async def read(self, task: Task, buffer: memoryview | UserPages, *, nonblock: bool = False) -> int:
         """Wait for one request and copy it into ``buffer``; returns its length in bytes.
 
         Raises EPERM before the mount, EINVAL for a buffer smaller than max(8192, 80 + max_write), ENODEV once unmounted or
@@ -94,11 +106,11 @@ class Device:
                 gone = Errno.ECONNABORTED if fc.aborted_with_error else Errno.ENODEV
                 raise OSError(int(gone), "unmounted, or the connection was aborted")
             if fc.interrupts:
-                return self._read_interrupt(task, buffer)
+                return await copy_to_user(task, buffer, self._read_interrupt(task))
             if fc.forgets and fc.forgets_first():
-                return self._read_forgets(task, buffer)
+                return await copy_to_user(task, buffer, self._read_forgets(task, len(buffer)))
             if fc.pending.requests:  # another reader may have taken it meanwhile
-                now = self.read_now(task, buffer)
+                now = None if isinstance(buffer, UserPages) else self.read_now(task, buffer)
                 if now is not None:
                     return now
                 req = fc.pending.first()
@@ -132,7 +144,7 @@ class Device:
         self._end_reading(task, req)
         return size
 
-    async def _read_request(self, task: Task, req: Request, buffer: memoryview) -> int:
+    async def _read_request(self, task: Task, req: Request, buffer: memoryview | UserPages) -> int:
         self._begin_reading(task, req)
         await task.point("removed from pending")
         try:
@@ -161,45 +173,46 @@ class Device:
         if req.interrupted:
             self.connection.queue_interrupt(req)
 
-    def _read_interrupt(self, task: Task, buffer: memoryview) -> int:
+    def _read_interrupt(self, task: Task) -> bytes:
         unique, req = next(iter(self.connection.interrupts.items()))
         del self.connection.interrupts[unique]
         task.step(f"copy interrupt of {unique} to read buffer", unique)
         body = INTERRUPT_IN.pack(InterruptIn(req.unique))
-        return _message(buffer, Opcode.INTERRUPT, unique | 1, 0, body)
+        return _message(Opcode.INTERRUPT, unique | 1, 0, body)
 
-    def _read_forgets(self, task: Task, buffer: memoryview) -> int:
+    def _read_forgets(self, task: Task, room: int) -> bytes:
         fc = self.connection
         fc.reqctr += 2
         if len(fc.forgets) == 1 or fc.dialect.minor < 16:
             nodeid, nlookup = fc.forgets.popleft()
             task.step(f"copy forget of node {nodeid} to read buffer")
             body = FORGET_IN.pack(ForgetIn(nlookup))
-            return _message(buffer, Opcode.FORGET, fc.reqctr, nodeid, body)
-        room = (len(buffer) - IN_HEADER_SIZE - BATCH_FORGET_IN.size) // FORGET_ONE.size
-        batch = [fc.forgets.popleft() for _ in range(min(room, len(fc.forgets)))]
+            return _message(Opcode.FORGET, fc.reqctr, nodeid, body)
+        most = (room - IN_HEADER_SIZE - BATCH_FORGET_IN.size) // FORGET_ONE.size
+        batch = [fc.forgets.popleft() for _ in range(min(most, len(fc.forgets)))]
         task.step(f"copy forgets of {len(batch)} nodes to read buffer")
         body = BATCH_FORGET_IN.pack(BatchForgetIn(len(batch)))
         body += b"".join(FORGET_ONE.pack(ForgetOne(*one)) for one in batch)
-        return _message(buffer, Opcode.BATCH_FORGET, fc.reqctr, 0, body)
+        return _message(Opcode.BATCH_FORGET, fc.reqctr, 0, body)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     @traced("fuse_dev_write")
-    async def write(self, task: Task, buffers: Sequence[Memory]) -> int:
-        """Take one answer, in one or more buffers; returns its length in bytes.
+    async def write(self, task: Task, buffers: Sequence[Source]) -> int:
+        """Take one answer, in one or more buffers, or in memory that is faulted in; returns its length in bytes.
 
         Raises EINVAL for what is not an answer to this request, ENOENT for an unknown unique (or one read by another
         device) or when nobody waits any more, EPERM before the mount, and lets the caller have EIO where the answer's body does
         not fit.
         """
-        now = self.write_now(task, buffers)
-        if now is not None:
-            return now
+        if plain(buffers):
+            now = self.write_now(task, buffers)  # type: ignore[arg-type]
+            if now is not None:
+                return now
         length = sum(map(len, buffers))
-        header, body = _split(buffers, length)
+        header, body = _split(await _header_in(task, buffers), length)
         if header.unique == 0:
-            await self.connection.notify(task, header.error, b"".join(body))
+            await self.connection.notify(task, header.error, await copy_from_user(task, body))
             return length
         req = self._begin_writing(task, header, length)
         if req is None:
@@ -208,6 +221,9 @@ class Device:
         try:
             if not req.detached:
                 await copy_pages(task, req, body, _room(req, header, length), "copy write buffer to req")
+            else:
+                body = body if plain(body) else (await copy_from_user(task, body),)
+                check_given_up(req)
         except BaseException:
             self._writing_failed(task, req, header, body)
             raise
@@ -227,7 +243,7 @@ class Device:
             return length
         try:
             if not req.detached:
-                copy_whole(task, req, body, _room(req, header, length), "copy write buffer to req")
+                copy_whole(task, req, body, _room(req, header, length), "copy write buffer to req")  # type: ignore[arg-type]
         except BaseException:
             self._writing_failed(task, req, header, body)
             raise
@@ -256,13 +272,13 @@ class Device:
         self.io[req] = None
         return req
 
-    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
+    def _end_writing(self, task: Task, req: Request, header: OutHeader, body: Sequence[Source]) -> None:
         if req.detached:
             self._late_answer(req, header, body)
         del self.io[req]
         self.connection.finish(task, req, -header.error, header.len - OUT_HEADER_SIZE)
 
-    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
+    def _writing_failed(self, task: Task, req: Request, header: OutHeader, body: Sequence[Source]) -> None:
         if req.aborted and self.deaf:
             self._late_answer(req, header, body)
         self._copy_failed(task, req)
@@ -274,12 +290,12 @@ class Device:
             self.connection.finish(task, req, int(error))
 
     @staticmethod
-    def _late_answer(req: Request, header: OutHeader, body: Sequence[Memory]) -> None:
+    def _late_answer(req: Request, header: OutHeader, body: Sequence[Source]) -> None:
         """The caller has left and its memory with it: only what the answer granted is given back."""
         args = req.args
         assert args is not None
         if args.late is not None and not header.error:
-            args.late(b"".join(body))
+            args.late(b"".join(body))  # type: ignore[arg-type]
 
     def _interrupt_answered(self, req: Request, header: OutHeader, length: int) -> None:
         if length != OUT_HEADER_SIZE:
@@ -287,7 +303,7 @@ class Device:
         if header.error == -Errno.ENOSYS:
             self.connection.no_interrupt = True
             self.connection.interrupts.clear()
-        elif header.error == -Errno.EAGAIN and req.interrupted and self.connection.policy.again:
+        elif header.error == -Errno.EAGAIN and req.state is _PROCESSING and self.connection.policy.again:
             self.connection.queue_interrupt(req)
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -310,15 +326,29 @@ class Device:
             fc.finish(None, req, int(Errno.ECONNABORTED))
 
 
-def _split(buffers: Sequence[Memory], length: int) -> tuple[OutHeader, Sequence[Memory]]:
+async def _header_in(task: Task, buffers: Sequence[Source]) -> Sequence[Source]:
+    """The same, with the header in a buffer of its own where it had to be faulted in."""
+    if plain(buffers):
+        return buffers
+    head, rest = b"", list(buffers)
+    while rest and len(head) < OUT_HEADER_SIZE:
+        lacking = OUT_HEADER_SIZE - len(head)
+        head += await copy_from_user(task, (rest[0][:lacking],))
+        rest[0] = rest[0][lacking:]
+        if not len(rest[0]):
+            del rest[0]
+    return [head, *rest]
+
+
+def _split(buffers: Sequence[Source], length: int) -> tuple[OutHeader, Sequence[Source]]:
     """The header, and what is left of the buffers behind it."""
     if length < OUT_HEADER_SIZE:
         raise OSError(int(Errno.EINVAL), f"{length} bytes are no answer: its header has 16")
     if len(buffers[0]) >= OUT_HEADER_SIZE:
-        first: Memory = buffers[0]
-        rest: Sequence[Memory] = buffers[1:]
+        first: Any = buffers[0]
+        rest: Sequence[Source] = buffers[1:]
     else:
-        first, rest = b"".join(buffers), ()
+        first, rest = b"".join(buffers), ()  # type: ignore[arg-type]
     header = OutHeader(*_unpack_header(first))
     if header.len != length:
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
@@ -345,7 +375,5 @@ def _room(req: Request, header: OutHeader, length: int) -> memoryview:
     return memoryview(args.out or b"")
 
 
-def _message(buffer: memoryview, opcode: Opcode, unique: int, nodeid: int, body: bytes) -> int:
-    length = IN_HEADER_SIZE + len(body)
-    buffer[:length] = IN_HEADER.pack(InHeader(length, opcode, unique, nodeid)) + body
-    return length
+def _message(opcode: Opcode, unique: int, nodeid: int, body: bytes) -> bytes:
+    return IN_HEADER.pack(InHeader(IN_HEADER_SIZE + len(body), opcode, unique, nodeid)) + body

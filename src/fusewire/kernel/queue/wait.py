@@ -188,6 +188,10 @@ class Semaphore:
             raise AssertionError(f"{task!r} releases {self.name}, which {self.owner!r} has")
         if task.events is not None:
             task.step(f"release {self.name}")
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """To the first waiter."""
         if self.waiters:
             waiter = self.waiters.popleft()
             self.owner = waiter.task

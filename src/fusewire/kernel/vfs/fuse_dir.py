@@ -10,7 +10,7 @@ from ...wire.layouts import ENTRY_OUT, EntryOut
 from ..queue import Args, traced
 from .fuse_attr import FuseAttr
 from .fuse_base import bad_inode, c_string, valid_attr
-from .inode import ADVISE_RDPLUS, BAD, INIT_RDPLUS, UNKNOWN, Dentry, Inode
+from .inode import ADVISE_RDPLUS, BAD, DEAD, INIT_RDPLUS, UNKNOWN, Dentry, Inode
 from .program import ProgramTask
 
 
@@ -101,6 +101,8 @@ class FuseDir(FuseAttr):
     ) -> Dentry:
         if directory.state & BAD:
             raise bad_inode()
+        if directory.state & DEAD:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
         dentry = None if fresh else self.cached(parent, name)
         if dentry is not None:  # another program looked it up while we waited for the semaphore
             return dentry

@@ -31,13 +31,13 @@ from ...wire.layouts import (
 from ..queue import traced
 from .files import File, put_file
 from .fuse_base import bad_inode
-from .fuse_readdir import FuseReaddir
+from .fuse_pages import FusePages
 from .inode import BAD, STATX_ATIME, STATX_MODSIZE, STATX_SIZE, Dentry, Inode
 from .open_flags import opened, sent
 from .program import ProgramTask
 
 
-class FuseFile(FuseReaddir):
+class FuseFile(FusePages):
     """Operations by open file."""
 
     @traced("fuse_open")

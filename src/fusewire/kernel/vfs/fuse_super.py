@@ -9,6 +9,7 @@ from ...wire.layouts import INIT_IN, INIT_OUT, InitIn
 from ...wire.table import Dialect
 from ..queue import Args, Connection
 from .fuse_notify import FuseNotify
+from .page_cache import PageLru
 
 OFFERED = (
     InitFlag.ASYNC_READ
@@ -36,6 +37,7 @@ OFFERED = (
     | InitFlag.INIT_EXT
     | InitFlag.HAS_EXPIRE_ONLY
     | InitFlag.HAS_RESEND
+    | InitFlag.REQUEST_TIMEOUT
 )
 MAX_PAGES_LIMIT = 256
 DEFAULT_MAX_PAGES = 32
@@ -50,6 +52,7 @@ class FuseSuper(FuseNotify):
         super().__init__(connection, clock)
         self._init_out = bytearray(INIT_OUT.size)
         self._init_polls()
+        self.lru = PageLru()  # a kernel with several mounts gives them one
         connection.notify = self.notify
 
     def send_init(self) -> None:
@@ -92,6 +95,8 @@ class FuseSuper(FuseNotify):
         if out.minor >= 13:
             background = self.connection.background
             background.set_limits(out.max_background or 12, out.congestion_threshold or 9)
+        if self.flags & InitFlag.REQUEST_TIMEOUT and out.request_timeout:
+            self.connection.timeouts.set_limit(out.request_timeout)
         minor = min(KERNEL_MINOR_VERSION, out.minor)
         self.old = minor < COMPAT_MINOR
         self.connection.initialize(Dialect(minor, flags), max(PAGE_SIZE, out.max_write))

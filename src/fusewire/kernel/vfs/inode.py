@@ -17,6 +17,7 @@ from ..queue import Semaphore
 
 if TYPE_CHECKING:
     from .locks import FileLockContext
+    from .page_cache import PageCache
     from .posix_acl import Acl
     from .program import ProgramTask
     from .super import Super
@@ -54,7 +55,7 @@ class Inode:
 
     __slots__ = (
         "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "locks", "nlookup", "nodeid", "sb", "semaphore", "state",
+        "locks", "nlookup", "nodeid", "pages", "sb", "semaphore", "state",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
@@ -73,6 +74,7 @@ class Inode:
         self.acl: Acl | Unknown | None = UNKNOWN
         self.link: bytes | None = None  # the target of a symbolic link, where it may be cached
         self.locks: FileLockContext | None = None
+        self.pages: PageCache | None = None  # its cached contents, once there were some
         self.semaphore = Semaphore(f"inode semaphore for node {nodeid}", sb.connection)
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..queue import Task
+from .address_space import AddressSpace
 from .files import FilesStruct, path_get
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Cred(NamedTuple):
 
 
 class Program:
-    """A process: ``tgid`` is what getpid() returns; ``root`` and ``cwd`` where its paths start."""
+    """A process: ``tgid`` is what getpid() returns; ``root`` and ``cwd`` where its paths start; ``mm`` its memory."""
 
     def __init__(self, tgid: int, comm: str, cred: Cred, root: Dentry) -> None:
         self.tgid = tgid
@@ -55,6 +56,7 @@ class Program:
         self.root = path_get(root)
         self.cwd = path_get(root)
         self.files = FilesStruct()
+        self.mm = AddressSpace()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.tasks: list[ProgramTask] = []
 

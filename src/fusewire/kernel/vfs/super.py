@@ -10,6 +10,7 @@ from ...wire.layouts import FileLock, Kstatfs, SetattrIn
 from ..queue import Connection, Semaphore
 from .files import File
 from .inode import STATX_BASIC, Dentry, Inode
+from .page_cache import Page, PageCache
 from .permission import MAY_CHDIR, check, generic_permission
 from .program import ProgramTask
 
@@ -148,6 +149,28 @@ class Super:
     async def write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> tuple[int, int]:
         """Returns how many bytes were written, and the offset behind them."""
         self._invalid()
+
+    # -- mapped files -----------------------------------------------------------------------------------------------
+
+    async def mmap(self, task: ProgramTask, file: File, shared: bool) -> None:
+        """Raises ENODEV for a file that cannot be mapped (so)."""
+        raise OSError(int(Errno.ENODEV), "No such device: it cannot be mapped")
+
+    def page_cache(self, inode: Inode) -> PageCache:
+        """The inode's."""
+        self._invalid()
+
+    async def readpage(self, task: ProgramTask, file: File, page: Page) -> None:
+        """Fill a page that the task has locked."""
+        self._invalid()
+
+    async def page_mkwrite(self, task: ProgramTask, file: File, page: Page) -> None:
+        """A program is about to write to a page that it has mapped shared, and that the task has locked."""
+
+    async def write_and_wait(self, task: ProgramTask, inode: Inode) -> None:
+        """What was written to pages goes to where it belongs."""
+
+    # -- directories --------------------------------------------------------------------------------------------------
 
     async def readdir(self, task: ProgramTask, file: File, size: int) -> Listing:
         """Entries from ``file.pos`` on, as many as fit into ``size`` bytes and without ``.`` and ``..``: name, inode number,

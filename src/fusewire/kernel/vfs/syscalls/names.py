@@ -13,7 +13,7 @@ from .. import namei
 from ..fuse_names import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from ..inode import Dentry, Inode
 from ..namei import AT_FDCWD, PATH_MAX, ROOT
-from ..permission import mode_strip_sgid
+from ..permission import MAY_READ, MAY_WRITE, mode_strip_sgid, owner_or_capable
 from ..program import ProgramTask
 from .base import invalid, syscall
 
@@ -81,6 +81,8 @@ async def sys_link(
     async with made:
         if inode.sb is not made.sb:
             raise namei.error(Errno.EXDEV, path, "Invalid cross-device link")
+        await made.look()
+        await _may_link(task, inode, path)
         await made.check()
         if inode.is_dir:
             raise namei.error(Errno.EPERM, path, "Operation not permitted: a directory has one name")
@@ -89,6 +91,22 @@ async def sys_link(
             await made.sb.link(task, old, made.parent, made.name)
         finally:
             inode.semaphore.release(task)
+
+
+async def _may_link(task: ProgramTask, inode: Inode, path: bytes) -> None:
+    """``may_linkat`` with fs.protected_hardlinks, as distributions have it: of another user's files only those that one may
+    read and write, and that are no programs with set-ID bits. Raises EPERM."""
+    if owner_or_capable(task.program.cred, inode):
+        return
+    group = stat.S_ISGID | stat.S_IXGRP
+    safe = inode.is_reg and not inode.mode & stat.S_ISUID and inode.mode & group != group
+    if safe:
+        try:
+            await namei.may(task, inode, MAY_READ | MAY_WRITE, path)
+        except PermissionError:
+            safe = False
+    if not safe:
+        raise namei.error(Errno.EPERM, path, "Operation not permitted")
 
 
 class _New:
@@ -103,6 +121,7 @@ class _New:
         self.name = name
         self.bad_slash = slash and not directory
         self.sb = parent.positive.sb
+        self.looked = False
 
     @classmethod
     async def begin(cls, task: ProgramTask, path: bytes, dirfd: int, *, directory: bool = False) -> _New:
@@ -121,13 +140,19 @@ class _New:
 
     async def check(self) -> None:
         """Raises EEXIST, ENOENT, EROFS, EACCES."""
+        if not self.looked:
+            await self.look()
+        await namei.may_create(self.task, self.parent, self.path)
+
+    async def look(self) -> None:
+        """Whether the name is free. Raises EEXIST, ENOENT, EROFS."""
+        self.looked = True
         dentry = await namei.lookup_last(self.task, self.parent, self.name, self.path, fresh=True)
         if dentry.inode is not None:
             raise namei.error(Errno.EEXIST, self.path, "File exists")
         if self.bad_slash:
             raise namei.absent(self.path)
         self.sb.want_write()
-        await namei.may_create(self.task, self.parent, self.path)
 
 
 # -- removing ----------------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ async def _open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int, *, c
     if not created:
         await _may_open(task, dentry, path, flags)
     kind = stat.S_IFMT(inode.mode)
+    if kind == stat.S_IFIFO:
+        raise NotImplementedError(f"open: {path!r} is a FIFO, and this kernel's half has no pipes")
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise namei.error(Errno.ENXIO, path, "No such device or address: no driver is behind this special file")
     try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from ....wire.errno import Errno
 from ....wire.flags import PollEvent
-from ...queue import Mode, Task, WaitQueue
+from ...queue import Mode, WaitQueue
 from ...queue.wait import Waiter
 from ..files import DeviceFile, File
 from ..fuse_lock import FuseLock
@@ -92,11 +91,12 @@ class _Poll:
         """Until something woke us, or the time is up."""
         if end is not None:
             call_at(end, self._ring)
-        enders: Callable[[], Iterable[Task] | None] = functools.partial(_daemons, self.task, self.fds)
         await WaitQueue("events").wait_event(
-            self.task, lambda: self.rung or any(entry.woken for entry in self.entries), Mode.INTERRUPTIBLE,
-            enders if end is None else lambda: None,
-        )  # fmt: skip
+            self.task,
+            lambda: self.rung or any(entry.woken for entry in self.entries),
+            Mode.INTERRUPTIBLE,
+            lambda: None,  # an event comes from wherever the daemon has it from
+        )
 
     def _ring(self) -> None:
         self.rung = True
@@ -108,16 +108,6 @@ class _Poll:
             if not entry.woken:
                 entry.queue.waiters.remove(entry)
         self.entries.clear()
-
-
-def _daemons(task: ProgramTask, fds: list[tuple[int, int]]) -> list[Task]:
-    """Who may send NOTIFY_POLL."""
-    found: list[Task] = []
-    for fd, _ in fds:
-        file = task.program.files.table.get(fd)
-        if isinstance(file, File) and file.inode.sb.connection is not None:
-            found += file.inode.sb.connection.serving()
-    return found
 
 
 def _file_ioctl(task: ProgramTask, file: File, cmd: int) -> int | None:

@@ -11,6 +11,7 @@ from ..permission import MAY_CHDIR, MAY_EXEC
 from ..program import Cred, Program, ProgramTask
 from ..super import Super
 from .base import invalid, syscall
+from .mmap import exit_mmap
 from .open import close_all
 
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
@@ -104,6 +105,7 @@ def fork(program: Program, tgid: int) -> Program:
     child.umask = program.umask
     child.handlers = dict(program.handlers)
     child.files = program.files.copy()
+    child.mm = program.mm.copy()
     return child
 
 
@@ -111,6 +113,7 @@ def fork(program: Program, tgid: int) -> Program:
 async def sys_execve(task: ProgramTask, comm: str) -> None:
     """exec, as far as files go: what is marked so is closed, and handlers of signals are gone. Other threads have ended."""
     program = task.program
+    await exit_mmap(task)
     await close_all(task, program.files, sorted(program.files.cloexec))
     program.handlers.clear()
     program.comm = task.comm = comm
@@ -127,6 +130,7 @@ async def sys_exit(task: ProgramTask) -> None:
             opened.device.connection.reader_gone(task)
     try:
         if not program.tasks:
+            await exit_mmap(task)
             await close_all(task, program.files, list(program.files.table))
             path_put(task, program.cwd)
             path_put(task, program.root)

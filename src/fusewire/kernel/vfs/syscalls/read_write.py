@@ -8,19 +8,21 @@ from collections.abc import Sequence
 
 from ....wire.errno import Errno
 from ...queue import traced
+from ...queue.copy import Source, UserPages, copy_from_user, copy_to_user, plain
 from ..files import DeviceFile, File, put_file
 from ..fuse_space import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, SEEK_DATA, SEEK_HOLE
 from ..inode import STATX_SIZE
 from ..program import ProgramTask
 from .base import MAX_OFFSET, bad_descriptor, check_offset, fdget, invalid, readable, syscall, writable
 
-Buffers = Sequence[bytes | bytearray | memoryview]
+Buffers = Sequence[Source]
 SPLICED = 1 << 17  # bytes that copy_file_range(2) moves at once where it reads and writes itself
 
 
 @traced()
-async def sys_read(task: ProgramTask, fd: int, into: memoryview, offset: int | None = None) -> int:
-    """Read into the program's memory; returns bytes read, 0 at the end. ``offset`` None: at the file's own position."""
+async def sys_read(task: ProgramTask, fd: int, into: memoryview | UserPages, offset: int | None = None) -> int:
+    """Read into the program's memory, faulted in where it is given by its address; returns
+    bytes read, 0 at the end. ``offset`` None: at the file's own position."""
     if offset is not None:
         check_offset(offset)
     opened = task.program.files.get(fd)
@@ -30,6 +32,8 @@ async def sys_read(task: ProgramTask, fd: int, into: memoryview, offset: int | N
         raise bad_descriptor(f"descriptor {fd} is not open for reading")
     if opened.inode.is_dir:
         raise OSError(int(Errno.EISDIR), "Is a directory")
+    if isinstance(into, UserPages):
+        return await _read_to_user(task, opened, into, offset)
     if len(task.program.tasks) == 1:  # nobody can close it meanwhile
         return await _read(task, opened, into, offset)
     opened.count += 1
@@ -37,6 +41,16 @@ async def sys_read(task: ProgramTask, fd: int, into: memoryview, offset: int | N
         return await _read(task, opened, into, offset)
     finally:
         await put_file(task, opened)
+
+
+async def _read_to_user(task: ProgramTask, file: File, into: UserPages, offset: int | None) -> int:
+    memory = memoryview(bytearray(len(into)))
+    file.count += 1
+    try:
+        size = await _read(task, file, memory, offset)
+    finally:
+        await put_file(task, file)
+    return await copy_to_user(task, into, memory[:size])
 
 
 async def _read(task: ProgramTask, file: File, into: memoryview, offset: int | None) -> int:
@@ -52,7 +66,8 @@ async def _read(task: ProgramTask, file: File, into: memoryview, offset: int | N
 
 @traced()
 async def sys_write(task: ProgramTask, fd: int, buffers: Buffers, offset: int | None = None) -> int:
-    """Write the buffers, one after the other; returns bytes written. ``offset`` None: at the file's own position."""
+    """Write the buffers, or memory that is faulted in, one after the other; returns bytes written.
+    ``offset`` None: at the file's own position."""
     if offset is not None:
         check_offset(offset)
     opened = task.program.files.get(fd)
@@ -60,7 +75,10 @@ async def sys_write(task: ProgramTask, fd: int, buffers: Buffers, offset: int | 
         return await opened.device.write(task, buffers)
     if not opened.writable:
         raise bad_descriptor(f"descriptor {fd} is not open for writing")
-    data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+    if plain(buffers):
+        data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))  # type: ignore[arg-type]
+    else:
+        data = memoryview(await copy_from_user(task, buffers))
     if len(task.program.tasks) == 1:
         return await _write(task, opened, data, offset)
     opened.count += 1
@@ -173,7 +191,7 @@ async def sys_copy_file_range(
     task: ProgramTask, fd_in: int, fd_out: int, length: int, off_in: int | None, off_out: int | None
 ) -> int:
     """How many bytes were copied. An offset of None is the file's own, which moves. Raises EBADF, EINVAL, EISDIR."""
-    source, target = readable(fdget(task, fd_in)), writable(fdget(task, fd_out))
+    source, target = fdget(task, fd_in), fdget(task, fd_out)
     _check_copy(source, target)
     at_in = source.pos if off_in is None else off_in
     at_out = target.pos if off_out is None else off_out
@@ -201,6 +219,8 @@ def _check_copy(source: File, target: File) -> None:
             raise OSError(int(Errno.EISDIR), "Is a directory")
         if not stat.S_ISREG(file.inode.mode):
             raise invalid("no regular file")
+    readable(source)
+    writable(target)
     if target.flags & os.O_APPEND:
         raise bad_descriptor("it was opened with O_APPEND")
 
