@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -27,6 +29,16 @@ def test_it(fuse_kernel, fuse_process):
     assert fuse_process.open_file("/f").read() == "text"
 """)
     result.assert_outcomes(passed=1)
+
+
+def test_the_example_of_the_documentation_passes(run) -> None:  # type: ignore[no-untyped-def]
+    page = (Path(__file__).parents[2] / "docs" / "testing-mock.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    run(example).assert_outcomes(passed=1)
+    result = run(example.replace("offset=3", "offset=0"))
+    result.assert_outcomes(failed=1)
+    shown = page.split("the mock daemon ---")[1].split("lock_owner")[0].splitlines()[1:]
+    assert "\n".join(shown) in result.stdout.str()
 
 
 def test_a_mock_daemon_serves_the_root(run) -> None:  # type: ignore[no-untyped-def]
