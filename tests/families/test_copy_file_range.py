@@ -69,7 +69,9 @@ def test_one_that_knows_neither_is_read_from_and_written_to(mock_daemon: MockDae
 def test_eopnotsupp_is_for_this_copy_alone(mock_daemon: MockDaemon, fuse_process: Process) -> None:
     source, target = both_open(mock_daemon, fuse_process, size=3)
     mock_daemon.expect.copy_file_range_64(2).error(errno.EOPNOTSUPP)
-    mock_daemon.expect.copy_file_range().times(0)  # the older operation is for a daemon that does not know the newer one
+    mock_daemon.expect.copy_file_range().times(
+        0
+    )  # the older operation is for a daemon that does not know the newer one
     mock_daemon.expect.read(2).reply(b"abc")
     mock_daemon.expect.write(3).reply(written(3))
     assert fuse_process.copy_file_range(source, target, 3, 0, 0) == 3
