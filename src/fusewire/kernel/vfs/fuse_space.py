@@ -80,6 +80,8 @@ class FuseSpace(FuseFile):
                     self.write_update_attr(inode, to + copied, copied)
                     source.inode.invalidate(STATX_ATIME)
                     return copied
+                if opcode not in self.missing:  # it knows the operation, and cannot do this copy
+                    break
         finally:
             inode.semaphore.release(task)
         return None
