@@ -230,7 +230,9 @@ def test_the_same_state_reached_twice_has_the_same_fingerprint_and_another_has_n
         for _ in range(steps):
             ready = run.ready()
             run.go(run.default(ready), ready)
-        return run.state()
+        state = run.state()
+        run.driver.close()
+        return state
 
     states = [state(steps) for steps in range(12)]
     assert states == [state(steps) for steps in range(12)]
@@ -316,4 +318,5 @@ def test_the_pieces_of_a_scene_are_what_they_are_called() -> None:
     scene.driver.go()
     scene.check()
     scene.end()
+    scene.driver.close()
     assert not [req for req in scene.fc.unused_list.in_use if req.state is State.PENDING]

@@ -6,6 +6,7 @@ import click
 
 from .._version import __version__
 from .demo import demo
+from .explore import explore_command
 from .mount import mount, unmount
 from .sh import sh
 
@@ -16,5 +17,5 @@ def main() -> None:
     """FUSE, both halves, in Python."""
 
 
-for command in (demo, mount, sh, unmount):
+for command in (demo, explore_command, mount, sh, unmount):
     main.add_command(command)

@@ -19,26 +19,33 @@ from ..filesystems import MemoryFS
 from ..inspect import Diagram, Event, EventStream, Kind
 from ..linux import MountError, Watchdog, tracefs
 from ..mounting import Mounted, mount
+from .demo_scenarios import show_kamikaze, show_locked, show_pool
 
 MOUNTPOINT = "/mnt/fuse"
 DAEMON = "FUSE filesystem daemon"
+SCENES = {"kamikaze": show_kamikaze, "pool": show_pool, "locked": show_locked}
 CALLS = ("newfstatat", "unlink", "unlinkat")
 
 
 @click.command()
-@click.argument("scenario", type=click.Choice(["unlink", "deadlock"]), default="unlink")
+@click.argument("scenario", type=click.Choice(["unlink", "deadlock", *SCENES]), default="unlink")
 def demo(scenario: str) -> None:
     """Show how a request goes through both halves of FUSE, or how it gets stuck.
 
     unlink: the real rm on a mount of this machine, then the same call on our own kernel half.
     deadlock: a daemon that unlinks a file of its own mount; the cycle, and how it is ended.
+    kamikaze: an answer that is written from the page that it is to fill.
+    pool: the only request of the pool is in use, and the daemon needs it.
+    locked: a caller that is interrupted while its answer is copied.
     """
     console = Console(highlight=False, soft_wrap=True)
     if scenario == "unlink":
         _unlink_on_linux(console)
         _unlink_here(console)
-    else:
+    elif scenario == "deadlock":
         _deadlock(console)
+    else:
+        SCENES[scenario](console)
 
 
 # -- unlink --------------------------------------------------------------------------------------------------------

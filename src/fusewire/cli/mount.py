@@ -38,7 +38,7 @@ def load(words: tuple[str, ...]) -> Operations:
 
 
 def _factory(name: str) -> Callable[..., Any]:
-    module, colon, attribute = name.partition(":")
+    _module, colon, _attribute = name.partition(":")
     if not colon:
         if name == "memory":
             from ..filesystems import MemoryFS
@@ -51,6 +51,14 @@ def _factory(name: str) -> Callable[..., Any]:
         raise click.ClickException(
             f"there is no filesystem {name!r}: {', '.join(FILESYSTEMS)}, or package.module:factory for one of your own"
         )
+    return find(name)
+
+
+def find(name: str) -> Callable[..., Any]:
+    """What ``package.module:attribute`` names. Raises click.ClickException, one line that says what is wrong."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise click.ClickException(f"{name!r} is not known here: say module:function for one of your own")
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)

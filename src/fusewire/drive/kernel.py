@@ -108,7 +108,8 @@ class Kernel:
     """The kernel's half of FUSE, driven by ``driver``: ``"inline"`` (deterministic, one thread), ``"threads"``, or one's own.
 
     ``policy``: what a signal does to a waiting caller, ``"detach"`` or ``"linux"``. ``on_deadlock``: ``"report"``,
-    ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events.
+    ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events
+    (or where to).
     ``pool``: how many requests a mount may have in use at once, ``reserve`` how many more of those that close files.
     ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
     manager: at its end everything is unmounted.
@@ -120,14 +121,14 @@ class Kernel:
         *,
         policy: str | Policy = DETACH,
         on_deadlock: str | None = None,
-        trace: bool = False,
+        trace: bool | EventStream = False,
         pool: int = 16_384,
         reserve: int = 64,
         request_timeout: float = 0,
     ) -> None:
         self.driver = driver if isinstance(driver, Driver) else _driver(driver, on_deadlock)
         self.policy = POLICIES[policy] if isinstance(policy, str) else policy
-        self.events = EventStream(clock=self.driver.now) if trace else None
+        self.events = EventStream(clock=self.driver.now) if trace is True else None if trace is False else trace
         self.pool = pool
         self.reserve = reserve
         self.request_timeout = request_timeout

@@ -9,9 +9,11 @@ task go on at step 7 and the first at step 31.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
+from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked
 from ..kernel.queue import Task
 from .fingerprint import fingerprint
@@ -20,7 +22,10 @@ from .schedule import Choose, Endless, Scheduled, at_random, pct
 
 class Scene:
     """What a scenario has set up. ``check`` raises when something is wrong after a step, ``end`` when nobody can go on;
-    both may be replaced. ``roots`` is what the state consists of beside the tasks."""
+    both may be replaced. ``roots`` is what the state consists of beside the tasks; ``columns`` are the sides of a diagram: by
+    their titles, the numbers of their tasks."""
+
+    columns: Mapping[str, Iterable[int]] = MappingProxyType({})
 
     def __init__(self, driver: Scheduled, *roots: object) -> None:
         self.driver = driver
@@ -81,8 +86,8 @@ class Report(NamedTuple):
 class _Run:
     """One run of a scenario, step by step."""
 
-    def __init__(self, scenario: Scenario, limit: int) -> None:
-        self.driver = Scheduled(limit=limit)
+    def __init__(self, scenario: Scenario, limit: int, events: EventStream | None = None) -> None:
+        self.driver = Scheduled(limit=limit, events=events)
         self.scene = scenario(self.driver)
         self.current: Task | None = None
         self.choices: list[int] = []  # the pid of who went on, step by step
@@ -262,10 +267,19 @@ def _go_by(run: _Run, choose: Choose) -> None:
             return
 
 
-def replay(scenario: Scenario, schedule: str, *, limit: int = 10_000) -> Scene:
-    """Run ``scenario`` once, under ``schedule``; raises what went wrong in it. ValueError for a text that is no schedule."""
+def replay(
+    scenario: Scenario,
+    schedule: str = "",
+    *,
+    limit: int = 10_000,
+    events: EventStream | None = None,
+    begun: Callable[[Scene], None] = lambda scene: None,
+) -> Scene:
+    """Run ``scenario`` once, under ``schedule``; raises what went wrong in it. ValueError for a text that is no schedule.
+    What is done is recorded in ``events``; ``begun`` is called with the scene before its first step."""
     departures = dict(_parsed(schedule))
-    run = _Run(scenario, limit)
+    run = _Run(scenario, limit, events)
+    begun(run.scene)
 
     def choose(ready: list[Task]) -> Task:
         pid = departures.get(len(run.choices))
@@ -278,7 +292,11 @@ def replay(scenario: Scenario, schedule: str, *, limit: int = 10_000) -> Scene:
             )
         return task
 
-    _go_by(run, choose)
+    try:
+        _go_by(run, choose)
+    except BaseException:
+        run.driver.close()
+        raise
     return run.scene
 
 

@@ -2,24 +2,28 @@
 its order forced.
 
 ``queue``: callers and workers of a bare request queue, a signal, a kill, an abort. ``locked``: a caller that leaves while its
-answer is copied, and another that gets its memory. ``unlink``: Scenario 1 of ``kernel.txt``,
-a daemon that unlinks a file of its own mount; ``unlink_link``: the same by another name, so that they meet at the file's
-own semaphore. ``pool``: a daemon that asks its own mount while the only request of the pool is in use.
+answer is copied, and another that gets its memory. ``unlink``: Scenario 1 of ``kernel.txt``, a daemon that unlinks a file of
+its own mount; ``unlink_link``: the same by another name, so that they meet at the file's own semaphore. ``pool``: a daemon that
+asks its own mount while the only request of the pool is in use. ``kamikaze``: Scenario 2, an answer that is written from the
+page that it is to fill.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import mmap
+import os
 import signal
 import stat
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from ..drive import Kernel
 from ..kernel.queue import DETACH, Args, Connection, Device, Policy, State, Task
-from ..kernel.vfs import ProgramTask
-from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_statfs, sys_unlink, sys_write
-from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, Opcode
+from ..kernel.vfs import ProgramTask, UserMemory
+from ..kernel.vfs.syscalls import load, store, sys_exit, sys_read, sys_statfs, sys_unlink, sys_write
+from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, PAGE_SIZE, Opcode
 from ..wire.layouts import (
     ATTR_OUT,
     ENTRY_OUT,
@@ -40,6 +44,7 @@ from .explore import Scenario, Scene, Stuck
 from .schedule import Scheduled
 
 FOREVER = 1 << 40  # seconds
+MAP_FIXED = 0x10  # mmap(2)
 READ_BUFFER = 8192  # bytes
 SIZE = 8  # bytes of an answer
 
@@ -64,6 +69,7 @@ class QueueScene(Scene):
     def task(self, name: str) -> Task:
         self._pid += 1
         task = Task(self._pid, name, self.driver.wake)
+        task.events = self.driver.events
         self.driver.tasks.append(task)
         return task
 
@@ -84,6 +90,7 @@ class QueueScene(Scene):
             try:
                 await self._serve_one(task)
             except OSError:
+                task.deliver_signals()  # back in user mode
                 if not self.fc.connected:
                     break
         task.exited = True
@@ -138,6 +145,7 @@ def queue(
         driver.begin(task, scene.call(task))
     for task in scene.workers:
         driver.begin(task, scene.work(task))
+    scene.columns = _columns(scene.callers, scene.workers)
     for target in scene.callers[:signals]:
         target.handlers[signal.SIGUSR1] = _nothing
         driver.begin(scene.task("signal"), _once(functools.partial(target.kill, signal.SIGUSR1)))
@@ -156,6 +164,10 @@ def locked(driver: Scheduled, *, policy: Policy = DETACH) -> QueueScene:
 
 def _answer_for(node: int) -> bytes:
     return bytes([node]) * SIZE
+
+
+def _columns(callers: Sequence[Task], workers: Sequence[Task]) -> dict[str, list[int]]:
+    return {"program": [task.pid for task in callers], "FUSE filesystem daemon": [task.pid for task in workers]}
 
 
 def _nothing(number: int) -> None:
@@ -212,7 +224,7 @@ class FileScene(Scene):
     before it answers it."""
 
     def __init__(self, driver: Scheduled, policy: str, workers: int, handler: Handler, **kernel: Any) -> None:
-        self.kernel = Kernel(driver, policy=policy, **kernel)
+        self.kernel = Kernel(driver, policy=policy, trace=False if driver.events is None else driver.events, **kernel)
         self.tree = Tree()
         self.handler: Handler | None = None
         self.mount = self.kernel.mount_with(self._serve, "/", workers=workers)
@@ -239,11 +251,22 @@ class FileScene(Scene):
 
         self.driver.begin(task, main())
         self.callers.append(task)
+        self.columns = _columns(self.callers, self.workers)
         return task
 
     def happens(self, name: str, what: Callable[[], Any]) -> None:
         """At some moment, ``what``."""
         self.driver.begin(self.kernel.process(name)._main, _once(what))
+
+    async def _handle(self, task: ProgramTask, header: InHeader) -> None:
+        """What it fails with is the handler's own; the request is answered all the same, unless the daemon was killed."""
+        try:
+            if self.handler is not None:
+                await self.handler(task, header)
+        except OSError:
+            if task.dying:
+                raise
+            task.deliver_signals()  # back in user mode
 
     async def _serve(self, task: ProgramTask, fd: int, mount: Any) -> None:
         buffer = memoryview(bytearray(READ_BUFFER))
@@ -251,12 +274,12 @@ class FileScene(Scene):
             try:
                 size = await sys_read(task, fd, buffer)
                 header = IN_HEADER.unpack(buffer)
-                if self.handler is not None:
-                    await self.handler(task, header)
+                await self._handle(task, header)
                 answer = self.tree.answer(header, bytes(buffer[IN_HEADER.size : size]))
                 if answer is not None:
                     await sys_write(task, fd, (answer,))
             except OSError:
+                task.deliver_signals()  # back in user mode
                 if not mount.connection.connected:
                     break
         await sys_exit(task)
@@ -299,10 +322,52 @@ def pool(driver: Scheduled, *, policy: str = "detach") -> FileScene:
     return scene
 
 
+class KamikazeScene(FileScene):
+    """Scenario 2: thread 1 reads a byte of the mapped file, thread 2 answers that READ from the very page."""
+
+    def __init__(self, driver: Scheduled, policy: str) -> None:
+        super().__init__(driver, policy, 1, self._suicidal)
+        self.magic = False
+        self.process = self.mount.daemon
+        fd = self.process.open("/file", os.O_RDONLY)
+        # The page before it is for the answer's header.
+        before = self.process.mmap(-1, 2 * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.addr = before.address + PAGE_SIZE
+        self.process.mmap(fd, PAGE_SIZE, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED | MAP_FIXED, address=self.addr)
+        self.process.close(fd)
+        assert self.magic, "FLUSH triggers the magic flag"
+        self.thread = self.process._task()
+        self.callers.append(self.thread)
+        self.columns = {"Kamikaze filesystem thread 1": [self.thread.pid], "thread 2": [self.workers[0].pid]}
+        driver.begin(self.thread, self._read_a_byte())
+
+    async def _read_a_byte(self) -> None:
+        with contextlib.suppress(OSError):
+            await load(self.thread, self.addr, 1)
+
+    async def _suicidal(self, task: ProgramTask, header: InHeader) -> None:
+        self.magic = self.magic or header.opcode == Opcode.FLUSH
+        if header.opcode == Opcode.READ and self.magic:
+            start = self.addr - OUT_HEADER.size
+            await store(task, start, OUT_HEADER.pack(OutHeader(OUT_HEADER.size + PAGE_SIZE, 0, header.unique)))
+            await sys_write(task, 0, (UserMemory(task.program.mm, start, OUT_HEADER.size + PAGE_SIZE),))
+
+
+def kamikaze(driver: Scheduled, *, policy: str = "detach", signals: bool = False) -> KamikazeScene:
+    """Scenario 2 of ``kernel.txt``. ``signals``: somebody interrupts the daemon's page fault, whenever he likes."""
+    scene = KamikazeScene(driver, policy)
+    if signals:
+        worker = scene.workers[0]
+        worker.handlers[signal.SIGINT] = _nothing
+        scene.happens("signal", functools.partial(worker.kill, signal.SIGINT))
+    return scene
+
+
 SCENARIOS: dict[str, Scenario] = {
     "queue": queue,
     "locked": locked,
     "unlink": unlink,
     "unlink_link": unlink_link,
     "pool": pool,
+    "kamikaze": kamikaze,
 }

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..drive.driver import Coro, Driver
 from ..drive.timers import Timers
+from ..inspect.events import EventStream
 from ..inspect.graph import WaitGraph
 from ..kernel.queue import Call, Point, Sleep, Task, wait_graph
 
@@ -58,8 +59,12 @@ class Scheduled(Driver):
     ``run`` makes a system call to its end, letting all others go on meanwhile; ``spawn`` only begins one, for :meth:`go`.
     """
 
-    def __init__(self, choose: Choose | None = None, *, limit: int = 100_000) -> None:
+    def __init__(
+        self, choose: Choose | None = None, *, limit: int = 100_000, events: EventStream | None = None
+    ) -> None:
+        """``events``: where scenarios are to record what is done."""
         super().__init__("report")
+        self.events = events
         self.choose: Choose = choose or (lambda ready: ready[0])
         self.limit = limit
         self.steps = 0
