@@ -9,7 +9,6 @@ from ...wire.layouts import INIT_IN, INIT_OUT, InitIn
 from ...wire.table import Dialect
 from ..queue import Args, Connection
 from .fuse_notify import FuseNotify
-from .page_cache import PageLru
 
 OFFERED = (
     InitFlag.ASYNC_READ
@@ -37,8 +36,11 @@ OFFERED = (
     | InitFlag.INIT_EXT
     | InitFlag.HAS_EXPIRE_ONLY
     | InitFlag.HAS_RESEND
+    | InitFlag.WRITEBACK_CACHE
+    | InitFlag.DIRECT_IO_ALLOW_MMAP
 )
 MAX_PAGES_LIMIT = 256
+MAX_READAHEAD = 32 * PAGE_SIZE  # bytes
 DEFAULT_MAX_PAGES = 32
 LONG_NAMES = 4095  # what a daemon may take that reads more than a page at once
 COMPAT_MINOR = 12  # from this minor on every struct has its length of today
@@ -51,7 +53,6 @@ class FuseSuper(FuseNotify):
         super().__init__(connection, clock)
         self._init_out = bytearray(INIT_OUT.size)
         self._init_polls()
-        self.lru = PageLru()  # a kernel with several mounts gives them one
         connection.notify = self.notify
 
     def send_init(self) -> None:
@@ -59,7 +60,7 @@ class FuseSuper(FuseNotify):
         asked = InitIn(
             KERNEL_VERSION,
             KERNEL_MINOR_VERSION,
-            max_readahead=32 * PAGE_SIZE,
+            max_readahead=MAX_READAHEAD,
             flags=OFFERED & 0xFFFFFFFF,
             flags2=OFFERED >> 32,
         )
@@ -88,6 +89,11 @@ class FuseSuper(FuseNotify):
                 self.name_max = LONG_NAMES
         if self.flags & InitFlag.POSIX_ACL:
             self.posix_acl = self.checks_permissions = True
+        self.auto_inval_data = bool(self.flags & InitFlag.AUTO_INVAL_DATA)
+        self.explicit_inval_data = bool(self.flags & InitFlag.EXPLICIT_INVAL_DATA) and not self.auto_inval_data
+        self.async_read = bool(self.flags & InitFlag.ASYNC_READ)
+        self.writeback_cache = bool(self.flags & InitFlag.WRITEBACK_CACHE)
+        self.ra_pages = min(MAX_READAHEAD, out.max_readahead) // PAGE_SIZE
         self.max_read = min(pages * PAGE_SIZE, self.largest)
         self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE, self.largest)
         self.connection.abort_error = bool(self.flags & InitFlag.ABORT_ERROR)
