@@ -211,9 +211,22 @@ class PageCache:
 
     # -- without waiting --------------------------------------------------------------------------------------------
 
+    def peek(self, into: memoryview, offset: int) -> int:
+        """Copy what is there from ``offset`` on, as far as it is without a gap; nothing else comes of that."""
+        done = 0
+        while done < len(into):
+            page = self.pages.get((offset + done) // PAGE_SIZE)
+            if page is None or not page.uptodate:
+                break
+            skip = (offset + done) % PAGE_SIZE
+            part = page.memory[skip : skip + len(into) - done]
+            into[done : done + len(part)] = part
+            done += len(part)
+        return done
+
     def read(self, into: memoryview, offset: int, size: int) -> int:
         """Copy what is there from ``offset`` on, as far as it is without a gap, of a file of ``size`` bytes; stops at a page
-        from which on more is to be read ahead."""
+        from which on more is to be read ahead. (A program reads: this is where each of its reads comes by.)"""
         pages = self.pages
         done, left = 0, min(len(into), size - offset)
         while left > 0:
