@@ -181,7 +181,7 @@ def test_memory_of_no_file_is_zeros() -> None:
 
 
 def errno_of(call: object) -> int | None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         call()  # type: ignore[operator]
     return caught.value.errno
 

@@ -36,8 +36,9 @@ from .files import File, put_file
 from .fuse_base import bad_inode
 from .fuse_io import is_direct
 from .fuse_writeback import FuseWriteback
-from .inode import BAD, STATX_MODSIZE, STATX_SIZE, Dentry
+from .inode import BAD, STATX_MODE, STATX_MODSIZE, STATX_SIZE, Dentry, Inode
 from .open_flags import opened, sent
+from .permission import SUID_SGID
 from .program import ProgramTask
 
 
@@ -70,6 +71,11 @@ class FuseFile(FuseWriteback):
         file = await super().create(task, parent, name, flags, mode)
         if file is not None:
             await self._finish_open(task, file)
+        return file
+
+    async def tmpfile(self, task: ProgramTask, parent: Dentry, flags: int, mode: int) -> File:
+        file = await super().tmpfile(task, parent, flags, mode)
+        await self._finish_open(task, file)
         return file
 
     async def _finish_open(self, task: ProgramTask, file: File) -> None:
@@ -142,6 +148,8 @@ class FuseFile(FuseWriteback):
             and offset + len(data) <= inode.attr.size
         ):
             return await self._direct_write(task, file, data, offset), offset + len(data)
+        if self.writeback_cache and not is_direct(file):
+            await self.getattr(task, inode, file, STATX_MODE)
         await inode.semaphore.acquire(task)
         try:
             if file.flags & os.O_APPEND:
@@ -151,7 +159,7 @@ class FuseFile(FuseWriteback):
                 await self.remove_privs(task, inode)
             if is_direct(file):
                 done = await self._direct_write(task, file, data, offset)
-            elif self.writeback_cache:
+            elif self.writeback_cache and not self._drops_set_id(task, inode):
                 done = await self.cache_write(task, file, data, offset)
             else:
                 done = await self.perform_write(task, file, data, offset)
@@ -160,6 +168,11 @@ class FuseFile(FuseWriteback):
         if file.flags & os.O_DSYNC and not is_direct(file):
             await self.fsync(task, file, file.flags & os.O_SYNC != os.O_SYNC)
         return done, offset + done
+
+    def _drops_set_id(self, task: ProgramTask, inode: Inode) -> bool:
+        """Whether the daemon is to clear set-ID bits with this write: then it is to hear of it now."""
+        v2 = self.flags & InitFlag.HANDLE_KILLPRIV_V2
+        return bool(inode.mode & SUID_SGID and v2 and not task.program.cred.capable)
 
     async def _direct_write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> int:
         """What is cached of these bytes is of before, then; and what was dirty in their pages comes first."""

@@ -56,7 +56,7 @@ class FuseSpace(FuseFile):
         try:
             removes = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)
             if removes:
-                await self._writeback_range(task, inode, offset, length)
+                await self._writeback_range(task, inode, offset)
             await self.remove_privs(task, inode)
             body = FALLOCATE_IN.pack(FallocateIn(file.fh, offset, length, mode))
             if not await self.ask_once(task, Opcode.FALLOCATE, inode, body):
@@ -70,10 +70,9 @@ class FuseSpace(FuseFile):
         finally:
             inode.semaphore.release(task)
 
-    async def _writeback_range(self, task: ProgramTask, inode: Inode, offset: int, length: int) -> None:
-        """``fuse_writeback_range``: the daemon has what a program wrote there."""
-        if length:
-            await self.write_and_wait(task, inode, offset // PAGE_SIZE, (offset + length - 1) // PAGE_SIZE)
+    async def _writeback_range(self, task: ProgramTask, inode: Inode, offset: int) -> None:
+        """``fuse_writeback_range``: the daemon has what a program wrote from there on, and with that the file's end."""
+        await self.write_and_wait(task, inode, offset // PAGE_SIZE)
 
     @traced("fuse_copy_file_range")
     async def copy_file_range(
@@ -82,11 +81,11 @@ class FuseSpace(FuseFile):
         if source.inode.sb is not self:
             return None
         inode = target.inode
-        await self._writeback_range(task, source.inode, offset, length)
+        await self._writeback_range(task, source.inode, offset)
         await inode.semaphore.acquire(task)
         try:
             await self.remove_privs(task, inode)
-            await self._writeback_range(task, inode, to, length)
+            await self._writeback_range(task, inode, to)
             for opcode in (Opcode.COPY_FILE_RANGE_64, Opcode.COPY_FILE_RANGE):
                 copied = await self._copy(task, opcode, source, offset, target, to, length)
                 if copied is not None:
