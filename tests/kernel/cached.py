@@ -111,9 +111,13 @@ class World:
         self.filesystem.asked.clear()
         return fd
 
-    def tell(self, code: NotifyCode, *structs: Any, items: Sequence[Any] = (), **rest: Any) -> None:
+    def tell(
+        self, code: NotifyCode, *structs: Any, names: Sequence[bytes] = (), items: Sequence[Any] = (), **rest: Any
+    ) -> None:
         """The daemon notifies."""
-        self.mount.daemon.write(DEVICE, encode_notification(code, Message(structs, (), items=tuple(items), **rest)))
+        self.mount.daemon.write(
+            DEVICE, encode_notification(code, Message(structs, tuple(names), items=tuple(items), **rest))
+        )
 
     def contents(self, name: str = "f") -> bytes:
         """What the daemon has of a file."""

@@ -77,6 +77,7 @@ class FuseNotify(FuseLock):
         inode.acl = UNKNOWN
         inode.link = None
         if out.off >= 0:
+            inode.listing = None
             last = (out.off + out.len - 1) // PAGE_SIZE if out.len > 0 else None
             await self._holding(inode, self.invalidate_inode_pages2(task, inode, out.off // PAGE_SIZE, last))
 
@@ -168,6 +169,7 @@ class FuseNotify(FuseLock):
             try:
                 dentry = _find(directory, name)
                 directory.invalidate()
+                directory.listing = None
                 dentry.expires = 0
                 if not expire:
                     self._invalidate_entry(dentry, child)
