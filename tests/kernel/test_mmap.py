@@ -343,3 +343,13 @@ def test_with_the_writeback_cache_a_store_changes_the_kernels_mtime() -> None:
         mapping.close()
         assert w.contents() == b"\5" + PATTERN[1 : 8 * PAGE_SIZE]
         assert pages(0, 1)[0] == 1
+
+
+def test_what_is_stored_behind_the_end_is_gone_when_the_file_is_made_longer() -> None:
+    for filesystem in (Recorded({"f": b"x" * 10}), WritingBack({"f": b"x" * 10})):
+        with world(filesystem) as w:
+            fd = w.open()
+            mapping = w.process.mmap(fd, PAGE_SIZE)
+            mapping[20] = 99
+            w.process.ftruncate(fd, 100)
+            assert w.process.pread(fd, 100, 0) == b"x" * 10 + bytes(90)

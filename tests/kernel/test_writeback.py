@@ -205,3 +205,66 @@ def test_a_page_can_be_written_to_while_it_is_written_back_and_is_written_again(
         other.close(again)
         assert w.contents()[:PAGE_SIZE] == b"b" * PAGE_SIZE
         assert len(writes(filesystem)) == 2
+
+
+def test_a_process_that_is_killed_in_close_leaves_its_writes_and_flush_behind() -> None:
+    class Slow(WritingBack):
+        go_on = threading.Event()
+
+        def write(self, *args: object) -> object:
+            self.go_on.wait(20)
+            return super().write(*args)
+
+    filesystem = Slow()
+    with world(filesystem, "threads") as w:
+        fd = w.open()
+        w.process.pwrite(fd, b"new", 0)
+        outcome: list[BaseException] = []
+
+        def close() -> None:
+            try:
+                w.process.close(fd)
+            except BaseException as error:
+                outcome.append(error)
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        wait_until(lambda: bool(writes(filesystem)))
+        w.process.kill(9)
+        closing.join(20)
+        assert isinstance(outcome[0], InterruptedError)
+        filesystem.go_on.set()
+        wait_until(lambda: ("RELEASE",) in filesystem.asked)
+        assert ("FLUSH",) in filesystem.asked
+        assert w.contents()[:3] == b"new"
+
+
+def test_an_abort_ends_what_waits_for_writeback_and_leaves_nothing_dirty() -> None:
+    class Stuck(WritingBack):
+        go_on = threading.Event()
+
+        def write(self, *args: object) -> object:
+            self.go_on.wait(20)
+            return super().write(*args)
+
+    filesystem = Stuck()
+    with world(filesystem, "threads") as w:
+        fd = w.open()
+        w.process.pwrite(fd, b"new", 0)
+        outcome: list[BaseException] = []
+
+        def fsync() -> None:
+            try:
+                w.process.fsync(fd)
+            except BaseException as error:
+                outcome.append(error)
+
+        syncing = threading.Thread(target=fsync)
+        syncing.start()
+        wait_until(lambda: bool(writes(filesystem)))
+        w.mount.abort()
+        syncing.join(20)
+        assert isinstance(outcome[0], OSError)
+        assert not w.kernel.page_lru.dirty
+        filesystem.go_on.set()
+    assert not w.kernel.page_lru.pages

@@ -186,8 +186,8 @@ class FuseAttr(FuseXattr):
             if valid & (FAttr.SIZE | FAttr.MTIME):
                 inode.attr = inode.attr._replace(mtime=new.mtime, mtimensec=new.mtimensec)
             inode.attr = inode.attr._replace(ctime=new.ctime, ctimensec=new.ctimensec)
-            if valid & FAttr.SIZE and old.size != new.size:
-                inode.pages.truncate(new.size)
+            if valid & FAttr.SIZE:
+                inode.pages.resize(old.size, new.size)
 
     async def remove_privs(self, task: ProgramTask, inode: Inode) -> None:
         """Before contents change: would they leave a program with rights that it should not have any more? Unless the

@@ -214,7 +214,7 @@ class FuseBase(Super):
                 size=old.size, mtime=old.mtime, mtimensec=old.mtimensec, ctime=old.ctime, ctimensec=old.ctimensec
             )
         elif new.size != old.size:
-            cache.truncate(new.size)
+            cache.resize(old.size, new.size)
             if not self.explicit_inval_data:
                 cache.drop()
         elif self.auto_inval_data and (new.mtime, new.mtimensec) != (old.mtime, old.mtimensec):

@@ -31,7 +31,7 @@ from ...wire.layouts import (
     ReleaseIn,
     SetattrIn,
 )
-from ..queue import traced
+from ..queue import Interrupted, traced
 from .files import File, put_file
 from .fuse_base import bad_inode
 from .fuse_io import is_direct
@@ -195,7 +195,10 @@ class FuseFile(FuseWriteback):
         if file.inode.state & BAD:
             raise bad_inode()
         if file.inode.pages is not None:
-            await self.write_inode_now(task, file.inode)
+            try:
+                await self.write_inode_now(task, file.inode)
+            except Interrupted:
+                pass  # who is killed here leaves the WRITEs behind, and FLUSH is sent all the same
             self.check_writeback_once(file.inode)
         body = FLUSH_IN.pack(FlushIn(file.fh, lock_owner=self.lock_owner(task.program.files)))
         await self.ask_once(task, Opcode.FLUSH, file.inode, body, force=True)

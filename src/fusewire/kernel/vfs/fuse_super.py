@@ -55,6 +55,12 @@ class FuseSuper(FuseNotify):
         self._init_polls()
         connection.notify = self.notify
 
+    def drop_pages(self) -> None:
+        """It is in the tree no longer, and nobody answers for what is cached."""
+        for inode in self.inodes.values():
+            if inode.pages is not None:
+                inode.pages.truncate(0)
+
     def send_init(self) -> None:
         """Queue INIT. Callers wait until it is answered."""
         asked = InitIn(

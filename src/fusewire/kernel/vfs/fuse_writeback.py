@@ -32,7 +32,8 @@ class FuseWriteback(FusePages):
         """Into the pages, and to the daemon: a WRITE for each stretch of pages that can be had at once."""
         cache = self.page_cache(file.inode)
         done = 0
-        self._zero_tail(file.inode, offset)
+        if offset > file.inode.attr.size:
+            cache.resize(file.inode.attr.size, offset)
         try:
             while done < len(data):
                 pages, count, locked = await self._fill_write_pages(task, cache, data[done:], offset + done)
@@ -50,12 +51,6 @@ class FuseWriteback(FusePages):
         finally:
             self.write_update_attr(file.inode, offset + done, done)
         return done
-
-    def _zero_tail(self, inode: Inode, offset: int) -> None:
-        """The file is about to grow beyond its end: what a program wrote to mapped memory behind that never was in it."""
-        size = inode.attr.size
-        if offset > size and inode.pages is not None:
-            inode.pages.zero(size, size + -size % PAGE_SIZE)
 
     async def _fill_write_pages(
         self, task: ProgramTask, cache: PageCache, data: memoryview, offset: int
@@ -110,7 +105,8 @@ class FuseWriteback(FusePages):
         """WRITEBACK_CACHE: into the pages, which are dirty then. Size and mtime are the kernel's own."""
         inode = file.inode
         cache = self.page_cache(inode)
-        self._zero_tail(inode, offset)
+        if offset > inode.attr.size:
+            cache.resize(inode.attr.size, offset)
         done = 0
         try:
             while done < len(data):

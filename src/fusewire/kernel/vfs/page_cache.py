@@ -248,6 +248,13 @@ class PageCache:
             self.remove(page)
         self.zero(size, size + -size % PAGE_SIZE)
 
+    def resize(self, old: int, new: int) -> None:
+        """The file's end moves. What lay behind the old one, written to mapped memory, never was in it."""
+        if new > old:
+            self.zero(old, old + -old % PAGE_SIZE)
+        else:
+            self.truncate(new)
+
     def zero(self, start: int, end: int) -> None:
         """What is cached of these bytes reads as zeros; pages that lie wholly in there go."""
         for page in self.within(start // PAGE_SIZE, (end - 1) // PAGE_SIZE) if start < end else ():
