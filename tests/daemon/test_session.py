@@ -92,7 +92,7 @@ def test_an_old_kernel_gets_the_short_answer_it_takes() -> None:
     raw = codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 19),)), unique=2)[:56]
     answer = Session(Operations()).handle(len(raw).to_bytes(4, "little") + raw[4:])
     assert isinstance(answer, tuple)
-    assert [len(part) for part in answer] == [16, 24]
+    assert len(b"".join(answer)) == 16 + 24
 
 
 def test_a_newer_major_is_answered_with_ours_and_asked_again() -> None:
@@ -308,6 +308,21 @@ def test_a_directory_is_packed_as_far_as_the_kernel_has_room() -> None:
     entries = [DirEntry(b"%d" % place, place + 1, 0o100000, place + 1) for place in range(100)]
     data = ask(started(handler("readdir", entries)), Opcode.READDIR, Message((L.ReadIn(size=100),))).data
     assert [name for name, _ in codec.iter_dirents(data)] == [b"0", b"1", b"2"]
+
+
+def test_a_filesystem_with_flock_alone_gets_flocks_and_refuses_posix_locks() -> None:
+    calls = []
+
+    class Flocks(fusewire.Operations):
+        def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+            calls.append(lock.owner)
+
+    session = started(Flocks())
+    ask(session, Opcode.SETLK, Message((L.LkIn(1, 78, L.FileLock(0, 9, 1, 5), 1),)))
+    with pytest.raises(OSError) as caught:
+        ask(session, Opcode.SETLK, Message((L.LkIn(1, 77, L.FileLock(0, 9, 1, 5)),)))
+    assert caught.value.errno == errno.ENOSYS
+    assert calls == [78]
 
 
 def test_flock_and_posix_locks_go_to_their_own_handlers() -> None:

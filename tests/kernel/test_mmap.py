@@ -353,3 +353,14 @@ def test_what_is_stored_behind_the_end_is_gone_when_the_file_is_made_longer() ->
             mapping[20] = 99
             w.process.ftruncate(fd, 100)
             assert w.process.pread(fd, 100, 0) == b"x" * 10 + bytes(90)
+
+
+def test_more_dirty_pages_than_the_limit_are_all_there() -> None:
+    with world() as w:
+        w.kernel.page_lru.limit = 2
+        mapping = w.process.mmap(w.open(), 8 * PAGE_SIZE)
+        for page in range(8):
+            mapping[page * PAGE_SIZE] = 90 + page
+        assert [mapping[page * PAGE_SIZE] for page in range(8)] == list(range(90, 98))
+        mapping.close()
+        assert [w.contents()[page * PAGE_SIZE] for page in range(8)] == list(range(90, 98))

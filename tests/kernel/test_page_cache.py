@@ -468,3 +468,16 @@ def test_memory_that_is_not_mapped_is_efault() -> None:
             with pytest.raises(OSError, match="Bad address") as caught:
                 call()
             assert caught.value.errno == errno.EFAULT
+
+
+def test_a_page_whose_request_runs_out_of_time_is_no_deadlock() -> None:
+    slow = Slow()
+    slow.settings = Settings(refused=InitFlag.AUTO_INVAL_DATA)
+    with world(slow, "threads", request_timeout=0.2, on_deadlock="raise") as w:
+        fd = w.open()
+        with pytest.raises(OSError, match="READ") as caught:
+            w.process.pread(fd, 10, 0)
+        assert caught.value.errno == errno.ETIMEDOUT
+        slow.go_on.set()
+        wait_until(lambda: not w.mount.connection.num_waiting)
+        assert w.process.pread(fd, 10, 0) == PATTERN[:10]

@@ -23,7 +23,7 @@ def test_memory_is_back_after_lookups_and_forgets(count: int) -> None:
     requests = [
         codec.encode_request(Opcode.LOOKUP, Message(names=(str(n).encode(),)), unique=4, nodeid=1) for n in range(1000)
     ]
-    inos = [L.ENTRY_OUT.unpack(session.handle(raw)[1]).nodeid for raw in requests]  # type: ignore[index]
+    inos = [L.ENTRY_OUT.unpack(b"".join(session.handle(raw))[16:]).nodeid for raw in requests]  # type: ignore[arg-type]
     forgets = [
         codec.encode_request(Opcode.FORGET, Message((L.ForgetIn(count // 1000),)), unique=6, nodeid=ino) for ino in inos
     ]

@@ -249,7 +249,8 @@ def test_privileges_are_dropped_after_mounting(mountpoint: Path) -> None:
     mounted.wait()
     """
     with real_mount(mountpoint, program):
-        assert os.statvfs(mountpoint).f_files == int(subprocess.check_output(["id", "-u", "nobody"]))
+        nobody = int(subprocess.check_output(["id", "-u", "nobody"]))
+        wait_until(lambda: os.statvfs(mountpoint).f_files == nobody)  # the mount is seen before they are dropped
 
 
 def test_a_user_that_does_not_exist_is_said_so_and_nothing_stays_mounted(mountpoint: Path) -> None:

@@ -95,7 +95,9 @@ def bind(operations: Operations, dialect: Dialect) -> dict[int, Bound]:
     return {
         int(opcode): _bind(operations, opcode, row, dialect)
         for opcode, row in rows.items()
-        if row.method in _ANSWERED_BY_DEFAULT or overrides(operations, row.method)
+        if row.method in _ANSWERED_BY_DEFAULT
+        or overrides(operations, row.method)
+        or (opcode in _FLOCK and overrides(operations, "flock"))
     }
 
 

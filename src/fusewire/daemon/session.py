@@ -103,8 +103,8 @@ class Session:
         return max(8192, self.operations.settings.max_write + 4096)
 
     def handle(self, message: Buffer) -> Answer | Later | None:
-        """Answer one whole message, with a header and, behind it, a body. None where no answer is due; a :class:`Later`
-        where the handler is ``async``.
+        """Answer one whole message, in one buffer or more: a header and, behind it, a body. None where no answer is due;
+        a :class:`Later` where the handler is ``async``.
 
         ``message`` may be reused by the caller as soon as this returns (an async handler gets its own copy).
         """
@@ -120,7 +120,7 @@ class Session:
         seat.header = read_header(message)
         token = _current.set(seat)  # undone below: a handler may be answered inside another's call
         try:
-            return _apart(self.answer(seat, size))
+            return self.answer(seat, size)
         finally:
             _current.reset(token)
             seat.leave()
@@ -385,14 +385,6 @@ _RELEASES = {
     Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
 }  # fmt: skip
 _GRANTS = _GRANTS_ENTRY | _RELEASES.keys() | {Opcode.READDIRPLUS}
-
-
-def _apart(answer: Answer | Later | None) -> Answer | Later | None:
-    """Header and body in a buffer each."""
-    if not isinstance(answer, tuple) or len(answer) > 1 or len(answer[0]) == HEADER_SIZE:
-        return answer
-    whole = memoryview(answer[0])
-    return whole[:HEADER_SIZE], whole[HEADER_SIZE:]
 
 
 # -- what went wrong ---------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Carrier:
         buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
         try:
             while fc.connected and not task.dying:
-                await (fc.request_wait_untold(task) if task.events is None else fc.request_wait(task))
+                await fc.request_wait(task)
                 if self._unread():
                     if not await self._room(task):
                         break

@@ -6,6 +6,7 @@ import abc
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..inspect.graph import Deadlocked
@@ -64,6 +65,9 @@ class Driver(abc.ABC):
     def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
         """Call ``function(*args)`` as a program of ``task``'s does, outside the kernel's lock: what a ``Call`` asks for,
         and what a task of ours that runs may do straight away."""
+
+    def wait_future(self, future: Future[Any]) -> None:  # noqa: B027  (most have nothing to see to)
+        """Somebody is about to wait for ``future``, which a task of ours sets: drivers that have but one thread see to it."""
 
     @property
     @abc.abstractmethod

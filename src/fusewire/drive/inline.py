@@ -11,6 +11,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..kernel.queue import Call, Deadlock, Mode, Sleep, Task, wait_graph
@@ -141,6 +142,11 @@ class Inline(Driver):
         """Let everyone who can go on do so, until nobody can."""
         while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
             self._step(self._ready.popleft())
+
+    def wait_future(self, future: Future[Any]) -> None:
+        self.quiesce()
+        if not future.done():
+            raise Buried("what is waited for here needs this very thread: use Kernel(driver='threads')")
 
     def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
         self._current.append(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -15,7 +16,7 @@ from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Devi
 from ..kernel.vfs import Cred, DeviceFile, FuseSuper, PageLru, ProgramTask, RootSuper
 from ..kernel.vfs import syscalls as sc
 from ..transport.eventloop import EventLoop
-from ..transport.inprocess import serve
+from ..transport.inprocess import Notify, Serving
 from ..wire.flags import PAGE_SIZE
 from .aio import Pool, has_async_handlers, refuse_to_block
 from .carrier import Carrier
@@ -176,19 +177,19 @@ class Kernel:
         session = Session(operations)
         session.events = self.events
         session.who = self._who
-        loop = EventLoop()
-        user_mode = self.driver.user_mode
+        serving = Serving(session, self.driver, lambda notify: self._start_notifier(mount, notify))
         mount = self.mount_with(
-            lambda task, fd, mount: serve(task, fd, session, loop, user_mode),
-            path,
-            workers=workers,
-            comm=comm,
-            **options,
+            lambda task, fd, mount: serving.work(task, fd), path, workers=workers, comm=comm, **options
         )
         if has_async_handlers(operations):
-            mount.loop = loop
+            mount.loop = serving.loop
             self.driver.before_call = self._before_call
         return mount
+
+    def _start_notifier(self, mount: Mount, notify: Notify) -> None:
+        task = mount.daemon._new_task(self._next_pid())
+        mount.workers.append(task)
+        self.driver.start(task, notify(task, 0))
 
     def mount_with(
         self,
@@ -329,6 +330,13 @@ class Kernel:
         if not isinstance(self.driver, Inline):
             raise TypeError("only the inline driver has a clock of its own")
         self.driver.advance(seconds)
+
+    def listen(self, seconds: float) -> None:
+        """Hear what daemons in other processes say of themselves (their notifications), for so many seconds of real time. On
+        threads they are heard anyway; ``inline`` hears them in every call, and here."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.driver.pass_time(left)
 
     def graph(self) -> WaitGraph:
         """Who waits for whom, now."""

@@ -4,19 +4,29 @@
 that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 """
 
+from .explore import Finding, Nondeterministic, Report, Scene, Stuck, explore, replay, sample
 from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
-from .schedule import Endless, Outcome, Scheduled, at_random, pct
+from .schedule import Endless, Outcome, Outside, Scheduled, at_random, pct
 
 __all__ = [
     "INVARIANTS",
     "Broken",
     "Endless",
+    "Finding",
     "Invariants",
     "Liar",
+    "Nondeterministic",
     "Outcome",
+    "Outside",
+    "Report",
+    "Scene",
     "Scheduled",
+    "Stuck",
     "Witness",
     "at_random",
+    "explore",
     "pct",
+    "replay",
+    "sample",
 ]

@@ -9,7 +9,7 @@ task go on at step 7 and the first at step 31.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..inspect.graph import Deadlocked
@@ -37,6 +37,7 @@ class Scene:
 
 
 Scenario = Callable[[Scheduled], Scene]
+Probe = Callable[[Scene], None]
 
 
 class Stuck(AssertionError):
@@ -78,7 +79,7 @@ class Report(NamedTuple):
 
 
 class _Run:
-    """One run of a scenario: follows ``prefix``, then the default."""
+    """One run of a scenario, step by step."""
 
     def __init__(self, scenario: Scenario, limit: int) -> None:
         self.driver = Scheduled(limit=limit)
@@ -100,6 +101,8 @@ class _Run:
         self.choices.append(task.pid)
         self.current = task
         self.driver.advance_task(task)
+        if self.driver.failure is not None:
+            raise self.driver.failure
         self.scene.check()
 
     def state(self) -> int:
@@ -120,14 +123,17 @@ def explore(
     stop_at: int = 1,
     max_schedules: int | None = None,
     limit: int = 10_000,
+    probes: Sequence[Probe] = (),
     progress: Callable[[int, int], None] = lambda schedules, states: None,
 ) -> Report:
     """Run ``scenario`` under every schedule with at most ``preemptions``: places where a task that could go on does not.
 
-    ``hashing``: a state that was reached before, with as many preemptions left, is not gone into again. Stops after
-    ``stop_at`` findings. Raises :class:`Nondeterministic`.
+    ``hashing``: a state that was reached before, with as many preemptions left, is not gone into again. ``probes`` are tried
+    in every distinct state, each in a run of its own that goes no further: they raise when something is not possible from
+    there. ``limit``: the most steps of a run. Stops after ``stop_at`` findings. Raises :class:`Nondeterministic`.
     """
     began = time.monotonic()
+    probing = _Probing(scenario, probes, limit)
     known: dict[tuple[int, int], int] = {}
     findings: list[Finding] = []
     schedules = steps = 0
@@ -138,7 +144,7 @@ def explore(
         schedules += 1
         try:
             _follow(run, prefix)
-            for choices, cost in _branches(run, used, preemptions, known, hashing):
+            for choices, cost in _branches(run, used, preemptions, known, hashing, probing.look if probes else None):
                 left.append((choices, cost))
         except Nondeterministic:
             raise
@@ -148,8 +154,35 @@ def explore(
             steps += len(run.choices)
             run.driver.close()
         progress(schedules, len(known))
-    complete = not left and not findings
-    return Report(tuple(findings), schedules, len(known), steps, time.monotonic() - began, complete)
+    steps += probing.steps
+    complete = not left and len(findings) < stop_at
+    states = max(len(known), len(probing.states))
+    return Report(tuple(findings), schedules, states, steps, time.monotonic() - began, complete)
+
+
+class _Probing:
+    """Tries the probes once in each state."""
+
+    def __init__(self, scenario: Scenario, probes: Sequence[Probe], limit: int) -> None:
+        self.scenario = scenario
+        self.probes = probes
+        self.limit = limit
+        self.states: set[int] = set()
+        self.steps = 0
+
+    def look(self, run: _Run) -> None:
+        state = run.state()
+        if state in self.states:
+            return
+        self.states.add(state)
+        for probe in self.probes:
+            again = _Run(self.scenario, self.limit)
+            try:
+                _follow(again, tuple(run.choices))
+                probe(again.scene)
+            finally:
+                self.steps += len(again.choices)
+                again.driver.close()
 
 
 def _follow(run: _Run, prefix: tuple[int, ...]) -> None:
@@ -164,10 +197,17 @@ def _follow(run: _Run, prefix: tuple[int, ...]) -> None:
 
 
 def _branches(
-    run: _Run, used: int, preemptions: int, known: dict[tuple[int, int], int], hashing: bool
+    run: _Run,
+    used: int,
+    preemptions: int,
+    known: dict[tuple[int, int], int],
+    hashing: bool,
+    look: Callable[[_Run], None] | None,
 ) -> Iterator[tuple[tuple[int, ...], int]]:
     """Go on by default to the end, and tell of all other ways that could be gone from here."""
     while True:
+        if look is not None:
+            look(run)
         ready = run.ready()
         if not ready:
             if not run.driver.step():
@@ -264,5 +304,6 @@ def _letters(pid: int) -> str:
 
 
 __all__ = [
-    "Endless", "Finding", "Nondeterministic", "Report", "Scenario", "Scene", "Stuck", "explore", "replay", "sample",
+    "Endless", "Finding", "Nondeterministic", "Probe", "Report", "Scenario", "Scene", "Stuck", "explore", "replay",
+    "sample",
 ]  # fmt: skip

@@ -10,14 +10,18 @@ from __future__ import annotations
 import enum
 import types
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from ..drive.driver import Driver
+from ..drive import Driver, Kernel, Process
 from ..inspect.events import EventStream
+from ..kernel.queue import Policy
+from ..wire.layout import Layout
+from ..wire.table import Dialect
 
 _ATOMS = (type(None), bool, int, float, str, bytes, type, types.BuiltinFunctionType, types.ModuleType)
-_LOOKS_BACK = (EventStream, Driver)
+_LOOKS_BACK = (EventStream, Driver, Kernel, Process)  # what they hold that matters is reached through tasks and roots
+_CONSTANT = (enum.Enum, Layout, Policy, Dialect)  # each is the same object in every run
 _fields: dict[type, tuple[str, ...]] = {}
 
 
@@ -26,42 +30,47 @@ def fingerprint(roots: Iterable[Any]) -> int:
     tokens: list[Any] = []
     add = tokens.append
     seen: dict[int, int] = {}
+    # Locals are made when they are asked for: what was seen is kept, or its address might be used again before we end.
+    keep: list[Any] = []
     stack = list(roots)
     stack.reverse()
-    keep = []  # locals are made when asked for: they must not be freed, and their addresses used again, before we end
+    pop, extend, reader_of = stack.pop, stack.extend, _READERS.get
     while stack:
-        one = stack.pop()
-        kind = type(one)
+        one = pop()
+        kind = one.__class__
         if kind in _ATOM_KINDS:
             add(one)
             continue
-        if isinstance(one, enum.Enum):
-            add(id(one))
-            continue
-        known = seen.get(id(one))
+        address = id(one)
+        known = seen.get(address)
         if known is not None:
             add(known)
             continue
-        seen[id(one)] = len(seen)
-        keep.append(one)
-        add(kind)
-        reader = _READERS.get(kind)
+        reader = reader_of(kind)
         if reader is None:
             reader = _READERS[kind] = _reader(kind)
+        if reader is _itself:
+            add(address)
+            continue
+        seen[address] = len(keep)
+        keep.append(one)
         parts = reader(one, add)
+        add(kind)
         add(len(parts))
-        stack.extend(reversed(parts))
+        extend(parts)
     return hash(tuple(tokens))
 
 
-Reader = Callable[[Any, Callable[[Any], None]], list[Any]]
+Reader = Callable[[Any, Callable[[Any], None]], Collection[Any]]
 
 
 def _reader(kind: type) -> Reader:
     if issubclass(kind, _LOOKS_BACK):
         return lambda one, add: []
+    if issubclass(kind, _CONSTANT):
+        return _itself
     if issubclass(kind, (tuple, list, deque)):
-        return lambda one, add: list(one)
+        return lambda one, add: one
     if issubclass(kind, dict):
         return lambda one, add: [part for item in one.items() for part in item]
     if issubclass(kind, (set, frozenset)):
@@ -122,6 +131,12 @@ def _method(one: types.MethodType, add: Callable[[Any], None]) -> list[Any]:
 
 def _memory(one: Any, add: Callable[[Any], None]) -> list[Any]:
     add(bytes(one))
+    return []
+
+
+def _itself(one: Any, add: Callable[[Any], None]) -> list[Any]:
+    """One of a kind, and nothing in it changes."""
+    add(id(one))
     return []
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..kernel.queue import POLICIES, Connection, Request, State, Task
-from ..wire.codec import decode_reply, decode_request, iter_direntplus
+from ..wire.codec import decode_reply, decode_request, iter_direntplus, without_resend
 from ..wire.flags import ROOT_ID, Opcode, PollEvent
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Witness:
         self.nodes: Counter[int] = Counter({ROOT_ID: 1})
         self.opens: Counter[int] = Counter()
         self.faults: list[tuple[int, frozenset[str], str]] = []
+        self._released: set[int] = set()  # RESEND may bring one twice, and the daemon has to know
         self._handle, self._undelivered = session.handle, session.undelivered
         session.handle, session.undelivered = self.handle, self.undelivered
 
@@ -59,7 +60,8 @@ class Witness:
         elif node and not self.nodes[node]:
             what = f"{opcode.name} {header.unique} names node {node}, which was given back"
             self.faults.append((7, NO_LATE_ANSWERS, what))
-        if opcode in (Opcode.RELEASE, Opcode.RELEASEDIR):
+        if opcode in (Opcode.RELEASE, Opcode.RELEASEDIR) and without_resend(header.unique) not in self._released:
+            self._released.add(header.unique)
             self.opens[node] -= 1
             if self.opens[node] < 0:
                 self.faults.append((6, ALL, f"{opcode.name} of node {node}, which is not open"))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ..drive.driver import Coro, Driver
 from ..drive.timers import Timers
 from ..inspect.graph import WaitGraph
-from ..kernel.queue import Call, Sleep, Task, wait_graph
+from ..kernel.queue import Call, Point, Sleep, Task, wait_graph
 
 T = TypeVar("T")
 Choose = Callable[[list[Task]], Task]
@@ -22,6 +22,22 @@ Choose = Callable[[list[Task]], Task]
 
 class Endless(RuntimeError):
     """A run took more steps than it was allowed."""
+
+
+class Outside(RuntimeError):
+    """A scenario waits for something that no scheduler of ours can see."""
+
+
+def place(coroutine: Coroutine[Any, Any, Any]) -> str:
+    """Where it is: the innermost line of its frames, and the functions on the way there."""
+    names: list[str] = []
+    line = "its beginning"
+    inner: Any = coroutine
+    while (frame := getattr(inner, "cr_frame", None)) is not None:
+        names.append(frame.f_code.co_name)
+        line = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        inner = inner.cr_await
+    return f"{line} ({' > '.join(names)})"
 
 
 class Outcome:
@@ -48,6 +64,7 @@ class Scheduled(Driver):
         self.limit = limit
         self.steps = 0
         self.on_step: list[Callable[[Task], None]] = []
+        self.failure: BaseException | None = None  # what the first task ended with that was no answer to a system call
         self.ready: dict[Task, None] = {}
         self.outcomes: dict[Task, Outcome] = {}
         self._coroutines: dict[Task, Coroutine[Any, Any, Any]] = {}
@@ -126,7 +143,8 @@ class Scheduled(Driver):
     def go(self) -> None:
         """Until nobody can go on. Raises :class:`Endless` after ``limit`` steps."""
         while self.step():
-            pass
+            if self.failure is not None:
+                raise self.failure
 
     def step(self) -> bool:
         """One step of whom ``choose`` picks; False when nobody can go on and no timer is set."""
@@ -145,7 +163,9 @@ class Scheduled(Driver):
         """One step of ``task``: to its next trap."""
         self.steps += 1
         if self.steps > self.limit:
-            raise Endless(f"more than {self.limit} steps; {task!r} was about to go on in {task.doing or 'user mode'}")
+            raise Endless(
+                f"more than {self.limit} steps: {task!r} goes on and on, now at {place(self._coroutines[task])}"
+            )
         del self.ready[task]
         coroutine = self._coroutines[task]
         try:
@@ -158,8 +178,11 @@ class Scheduled(Driver):
         else:
             if type(trap) is Call:
                 self._user_mode(task, trap)
-            elif type(trap) is not Sleep or task.sleep is not trap:
+            elif type(trap) is Point or (type(trap) is Sleep and task.sleep is not trap):
                 self.ready[task] = None
+            elif type(trap) is not Sleep:
+                where = place(self._coroutines[task])
+                raise Outside(f"{task!r} waits for {trap!r} at {where}, which is none of the kernel half's")
         for hook in self.on_step:
             hook(task)
 
@@ -173,6 +196,8 @@ class Scheduled(Driver):
     def _ended(self, task: Task, result: Any, error: BaseException | None) -> None:
         outcome = self.outcomes[task]
         outcome.done, outcome.result, outcome.error = True, result, error
+        if error is not None and not isinstance(error, OSError):
+            self.failure = self.failure or error
         del self._coroutines[task]
         if task.exited:
             self.forget(task)

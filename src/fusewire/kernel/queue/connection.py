@@ -7,23 +7,22 @@ Names are the diagram's: ``unused_list`` (the pool), ``pending``, ``waitq``, :me
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ...wire.errno import Errno, error_name
-from ...wire.flags import UNIQUE_RESEND
 from ...wire.table import LATEST, Dialect
 from .background import Background
+from .iqueue import InputQueue
 from .policy import DETACH, Policy
 from .pool import RequestPool
-from .request import Args, Request, RequestList, State
+from .request import Args, Request, State
 from .task import Deadlock, Interrupted, Mode, Sleep, Task, traced
 from .timeouts import CallAt, Timeouts
 from .wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
-    from .device import Device
+    pass
 
 
 # A member of an Enum costs more to look up than a name of the module.
@@ -36,7 +35,7 @@ async def _no_notifications(task: Task, code: int, body: bytes) -> None:
     raise OSError(int(Errno.EINVAL), f"notification {code} is not taken here")
 
 
-class Connection:
+class Connection(InputQueue):
     """One mount's queue. ``number`` is what fusectl would call it; ``pool`` how many requests may be in use at once, and
     ``reserve`` how many more of those that nothing may hold back. ``clock`` gives nanoseconds, ``call_at`` rings at one."""
 
@@ -49,30 +48,20 @@ class Connection:
         clock: Callable[[], int] = time.monotonic_ns,
         call_at: CallAt | None = None,
     ) -> None:
+        super().__init__()
         self.number = number
         self.policy = policy
         self.clock = clock
         self.unused_list = RequestPool(self, pool, reserve)
-        self.pending = RequestList("key", "queue req on fc->pending", "remove req from fc->pending")
-        self.waitq = WaitQueue("fc->waitq")
-        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, lambda: (), idle=True)
-        self.interrupts: dict[int, Request] = {}
-        self.forgets: deque[tuple[int, int]] = deque()
-        self.forget_batch = 16
         self.background = Background(self)
         self.blocked_waitq = WaitQueue("fc->blocked_waitq")
         self.timeouts = Timeouts(self, clock, call_at)
-        self.devices: list[Device] = []
-        self.readers: dict[Task, None] = {}
         self.lock_waiters: dict[Waiter, None] = {}
-        self.reqctr = 0
         self.num_waiting = 0
         self.initialized = False
-        self.connected = True
         self.refused = False  # INIT failed: every caller gets ECONNREFUSED
         self.abort_error = False  # the daemon asked for ECONNABORTED on an abort (ABORT_ERROR)
         self.aborted_with_error = False
-        self.no_interrupt = False
         self.dialect: Dialect = LATEST
         self.max_write = 4096
         self.notify: Notify = _no_notifications  # the filesystem's, which sets it
@@ -87,10 +76,7 @@ class Connection:
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
-            if task.points or task.events is not None or self.timeouts.limit:
-                await self.request_send(task, req)
-            else:
-                await self._send_untold(task, req)
+            await self.request_send(task, req)
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {error_name(req.error)}")
             return req.answered
@@ -110,10 +96,10 @@ class Connection:
                 await self._admission(task, background)
             elif not self.unused_list.room(force=True):
                 await self._forced_admission(task, args)
-            if self.refused and not args.force:
-                raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
             if not self.connected:
                 raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
+            if self.refused and not args.force:
+                raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
         except BaseException:
             self.num_waiting -= 1
             raise
@@ -204,26 +190,6 @@ class Connection:
             if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
                 raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
 
-    async def _send_untold(self, task: Task, req: Request) -> None:
-        """As :meth:`request_send`, where nobody stops the task or is told what it does: with no frames in between."""
-        self.queue_pending(task, req)
-        self.waitq.wake_one()
-        waiter = req.waitq.prepare(task, False)
-        if not (task.dying or task.pending_signals or req.state is _FINISHED):
-            telling = self._tells(req)
-            task.sleep = sleep = self._answer_sleep(req)
-            try:
-                await sleep
-            except Interrupted as why:
-                if await self._interrupted(task, req, why, telling):
-                    raise
-            finally:
-                req.waitq.finish(waiter)
-        else:
-            req.waitq.finish(waiter)
-        if req.state is not _FINISHED:
-            await self.request_wait_answer(task, req)
-
     async def _interrupted(self, task: Task, req: Request, why: Interrupted, telling: bool) -> bool:
         """The wait for the answer was interrupted: whether the caller has left."""
         if telling:
@@ -308,69 +274,6 @@ class Connection:
         self.pending.add(task, req, State.PENDING)
         self.wake_reader(task)
 
-    def queue_forget(self, task: Task | None, nodeid: int, nlookup: int) -> None:
-        """Tell the daemon that ``nlookup`` references to ``nodeid`` are gone. Needs no request and no answer."""
-        if self.connected:
-            self.forgets.append((nodeid, nlookup))
-            if task is not None:
-                task.step(f"queue forget of node {nodeid}")
-            self.wake_reader(task)
-
-    def wake_reader(self, task: Task | None) -> None:
-        if task is not None:
-            self.waitq.wake_up(task)
-        else:
-            self.waitq.wake_one()
-
-    def queue_interrupt(self, req: Request) -> None:
-        """Have the daemon told, unless it has not read the request yet (then :meth:`Device.read` comes back to it)."""
-        if req.state in (State.PROCESSING, State.ORPHANED) and not self.no_interrupt:
-            self.interrupts.setdefault(req.unique, req)
-            self.waitq.wake_one()
-
-    # -- the reader's side ----------------------------------------------------------------------------------------
-
-    @property
-    def request_pending(self) -> bool:
-        """Whether there is something to read."""
-        return bool(self.pending.requests or self.interrupts or self.forgets)
-
-    def forgets_first(self) -> bool:
-        """Forgets and requests take turns, so that neither starves: up to 16 reads of forgets, then 8 of requests."""
-        if not self.pending.requests:
-            return True
-        self.forget_batch -= 1
-        if self.forget_batch <= -8:
-            self.forget_batch = 16
-        return self.forget_batch >= 0
-
-    @traced()
-    async def request_wait(self, task: Task) -> None:
-        """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
-        await self.request_wait_untold(task)
-
-    def request_wait_untold(self, task: Task) -> Coroutine[Any, Any, None]:
-        """As :meth:`request_wait`, with no frame in between."""
-        self.readers[task] = None
-        return self.waitq.wait_asleep(task, self._to_read, self._idle, True)
-
-    def _to_read(self) -> bool:
-        return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
-
-    def resend(self, task: Task | None) -> None:
-        """NOTIFY_RESEND (7.40): what was read and not answered is to be read again, first, under a number that says so."""
-        again: dict[int, Request] = {}
-        for device in self.devices:
-            for req in device.processing.drain():
-                self.interrupts.pop(req.unique, None)
-                req.move(State.PENDING)
-                req.reader = req.device = None
-                req.unique |= UNIQUE_RESEND
-                again[req.key] = req
-        if again:
-            self.pending.requests = dict(sorted(again.items())) | self.pending.requests
-            self.waitq.wake_all()
-
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(self, task: Task | None, req: Request, error: int = 0, answered: int = 0) -> None:
@@ -439,25 +342,3 @@ class Connection:
         self.unused_list.wake_all()
         for waiter in list(self.lock_waiters):
             waiter.task.wake()
-
-    # -- who waits for whom ---------------------------------------------------------------------------------------
-
-    def serving(self) -> list[Task]:
-        """The tasks that read this connection and still live."""
-        return [task for task in self.readers if not task.exited]
-
-    def reader_gone(self, task: Task) -> None:
-        """A task that read here ends: what it had read and not answered is orphaned, unless another answers it."""
-        self.readers.pop(task, None)
-        for device in self.devices:
-            for req in device.processing:
-                if req.reader is task and req.state is State.PROCESSING:
-                    req.move(State.ORPHANED)
-
-    def answerers(self, req: Request) -> Iterable[Task]:
-        """Who could end the wait for this answer: any reader while it is unread, then the one who read it."""
-        if req.state in (State.PENDING, State.BACKGROUND):
-            return self.serving()
-        if req.reader is None or req.reader.exited:
-            return ()
-        return (req.reader,)

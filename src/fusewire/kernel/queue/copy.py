@@ -70,11 +70,15 @@ async def copy_pages(
         for piece in pieces:
             done = 0
             while done < len(piece):
-                unlock_request(req)
-                await task.point("between pages")
+                if at:
+                    unlock_request(req)
+                    check_given_up(req)  # whoever gave it up while it was locked left its end to us
+                    await task.point("between pages")
                 source = await get_user_page(task, piece, done, write=False)
                 target = await get_user_page(task, into, at, write=True)
                 lock_request(req)
+                if task.points:
+                    await task.point("page locked")
                 size = min(len(source), len(target))
                 if size > PAGE_SIZE:
                     await Call(_copy, target, 0, source[:size])

@@ -28,6 +28,7 @@ from .copy import (
     Source,
     UserPages,
     at_once,
+    check_given_up,
     copy_from_user,
     copy_pages,
     copy_to_user,
@@ -218,10 +219,11 @@ class Device:
             return length
         await task.point("removed from processing")
         try:
-            if req.detached and not plain(body):
-                body = (await copy_from_user(task, body),)
             if not req.detached:
                 await copy_pages(task, req, body, _room(req, header, length), "copy write buffer to req")
+            else:
+                body = body if plain(body) else (await copy_from_user(task, body),)
+                check_given_up(req)
         except BaseException:
             self._writing_failed(task, req, header, body)
             raise
@@ -301,7 +303,7 @@ class Device:
         if header.error == -Errno.ENOSYS:
             self.connection.no_interrupt = True
             self.connection.interrupts.clear()
-        elif header.error == -Errno.EAGAIN and req.interrupted and self.connection.policy.again:
+        elif header.error == -Errno.EAGAIN and req.state is _PROCESSING and self.connection.policy.again:
             self.connection.queue_interrupt(req)
 
     # -- the end --------------------------------------------------------------------------------------------------

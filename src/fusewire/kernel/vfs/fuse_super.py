@@ -38,6 +38,7 @@ OFFERED = (
     | InitFlag.HAS_RESEND
     | InitFlag.WRITEBACK_CACHE
     | InitFlag.DIRECT_IO_ALLOW_MMAP
+    | InitFlag.REQUEST_TIMEOUT
 )
 MAX_PAGES_LIMIT = 256
 MAX_READAHEAD = 32 * PAGE_SIZE  # bytes
@@ -106,6 +107,8 @@ class FuseSuper(FuseNotify):
         if out.minor >= 13:
             background = self.connection.background
             background.set_limits(out.max_background or 12, out.congestion_threshold or 9)
+        if self.flags & InitFlag.REQUEST_TIMEOUT and out.request_timeout:
+            self.connection.timeouts.set_limit(out.request_timeout)
         minor = min(KERNEL_MINOR_VERSION, out.minor)
         self.old = minor < COMPAT_MINOR
         self.connection.initialize(Dialect(minor, flags), max(PAGE_SIZE, out.max_write))

@@ -178,8 +178,13 @@ class FuseWriteback(FusePages):
         def under_way() -> list[Io]:
             return [io for io, (lo, hi) in cache.writebacks.items() if hi >= first and (last is None or lo <= last)]
 
-        def enders() -> Iterable[Task]:
-            return {task: None for io in under_way() for task in io.answerers()}
+        def enders() -> Iterable[Task] | None:
+            tasks: dict[Task, None] = {}
+            for answerers in (io.answerers() for io in under_way()):
+                if answerers is None:
+                    return None
+                tasks.update(dict.fromkeys(answerers))
+            return tasks
 
         mode = self.connection.policy.forced
         await cache.writeback_waitq.wait_event(task, lambda: not under_way(), mode, enders)

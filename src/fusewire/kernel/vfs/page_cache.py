@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .files import File
     from .inode import Inode
 
+SCANNED = 128  # pages that are looked at to find one that can go
 PAGE_LIMIT = 1 << 16  # pages, 256 MiB: what a kernel caches before it gives up what was not used for longest
 
 
@@ -34,14 +35,15 @@ class Io:
         self.sender = sender
         self.args: Args | None = None
 
-    def answerers(self) -> Iterable[Task]:
-        """Who could end it."""
+    def answerers(self) -> Iterable[Task] | None:
+        """Who could end it; None: its time does."""
         if self.args is None:
             return (self.sender,)
-        for req in self.connection.unused_list.in_use:
+        fc = self.connection
+        for req in fc.unused_list.in_use:
             if req.args is self.args:
-                return self.connection.answerers(req) or ()
-        return self.connection.serving()
+                return None if req in fc.timeouts.deadlines else fc.answerers(req)
+        return fc.serving()
 
 
 class Page(Semaphore):
@@ -94,7 +96,7 @@ class Page(Semaphore):
             by.step("unlock page")
         self.hand_over()
 
-    def _enders(self) -> Iterable[Task]:
+    def _enders(self) -> Iterable[Task] | None:
         owner: object = self.owner
         return owner.answerers() if isinstance(owner, Io) else super()._enders()
 
@@ -109,14 +111,14 @@ class PageLru:
         self.dirty = 0
 
     def add(self, page: Page) -> None:
+        if len(self.pages) >= self.limit:
+            self._shrink()  # before it is one of them: whoever adds it has yet to lock it
         self.pages[page] = None
-        if len(self.pages) > self.limit:
-            self._shrink()
 
     def _shrink(self) -> None:
-        """A second chance for who was used, and none lost for who is busy."""
-        for _ in range(2 * len(self.pages)):
-            if len(self.pages) <= self.limit:
+        """A second chance for who was used, and none lost for who is busy; where nobody is found soon, there is one more."""
+        for _ in range(min(2 * len(self.pages), SCANNED)):
+            if len(self.pages) < self.limit:
                 break
             page = next(iter(self.pages))
             if page.cache is not None and (page.referenced or busy(page)):

@@ -1,0 +1,312 @@
+"""The explorer: what it finds, what it proves, that its short cuts are sound, and what it says of scenarios that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import signal
+from typing import Any
+
+import pytest
+
+from fusewire.kernel.queue import LINUX, State, Task
+from fusewire.testing import Endless, Nondeterministic, Outside, Scene, Scheduled, Stuck, explore, replay, sample
+from fusewire.testing.explore import Scenario
+from fusewire.testing.scenarios import SCENARIOS, FileScene, QueueScene, locked, pool, queue, unlink, unlink_link
+
+PARENT = (
+    'daemon:2 waits on inode semaphore for "/", which only rm:4 could end;\n'
+    "rm:4 waits on req->waitq, which only daemon:2 could end."
+)
+
+# -- what it finds -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        (unlink, PARENT),
+        (unlink_link, PARENT.replace('"/"', '"file"')),
+        (pool, PARENT.replace('inode semaphore for "/"', "fc->unused_list")),
+    ],
+)
+def test_the_deadlock_of_a_scenario_is_found_named_and_replayed(scenario: Scenario, words: str) -> None:
+    report = explore(scenario)
+    (found,) = report.findings
+    assert isinstance(found.error, Stuck)
+    assert str(found.error) == words
+    with pytest.raises(Stuck) as again:
+        replay(scenario, found.schedule)
+    assert str(again.value) == words
+
+
+def test_chance_finds_it_too_and_its_schedule_replays() -> None:
+    (found,) = sample(unlink, schedules=100).findings
+    with pytest.raises(Stuck):
+        replay(unlink, found.schedule)
+
+
+def test_with_several_workers_each_that_serves_the_daemons_own_request_sinks_too() -> None:
+    """The caller is interrupted; then a worker has the semaphore and waits for the next one, as long as any remain."""
+
+    def scenario(driver: Scheduled) -> FileScene:
+        scene = unlink(driver, workers=3)
+        rm = scene.callers[0]
+        rm.handlers[signal.SIGINT] = lambda number: None
+
+        async def ctrl_c() -> None:
+            rm.kill(signal.SIGINT)
+
+        driver.go()
+        driver.begin(scene.kernel.process("ctrl-c")._main, ctrl_c())
+        return scene
+
+    findings = explore(scenario, stop_at=1000).findings
+    assert findings
+    for found in findings:
+        assert isinstance(found.error, Stuck)
+        (cycle,) = found.error.found
+        assert all(task.startswith("daemon") for task in cycle.tasks)
+
+
+# -- what it proves ------------------------------------------------------------------------------------------------
+
+
+def _finish(scene: Any, tasks: list[Any], helpers: list[Any]) -> None:
+    """Let ``tasks`` go on until they cannot. A page that is being copied is finished by whoever copies it."""
+    driver = scene.driver
+    for _ in range(1000):
+        ready = [task for task in tasks if task in driver.ready]
+        if not ready and any(req.locked for req in scene.fc.unused_list.in_use):
+            ready = [task for task in helpers if task in driver.ready]
+        if not ready:
+            return
+        driver.advance_task(ready[0])
+    raise AssertionError("it takes more than finitely many steps")
+
+
+def a_fatal_signal_ends_its_wait(scene: Any) -> None:
+    for task in scene.callers:
+        task.kill(signal.SIGKILL)
+        _finish(scene, [task], scene.workers)
+        if task in scene.driver._coroutines:
+            raise Stuck(scene.driver.graph().deadlocks())
+
+
+def an_abort_ends_all_waits(scene: Any) -> None:
+    scene.fc.abort(scene.callers[0])
+    _finish(scene, scene.callers, scene.workers)
+    for task in scene.callers:
+        assert task not in scene.driver._coroutines, f"{task!r} still waits after an abort"
+
+
+PROBES = (a_fatal_signal_ends_its_wait, an_abort_ends_all_waits)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "preemptions"),
+    [
+        (functools.partial(unlink, signals=True), 2),
+        (functools.partial(unlink_link, signals=True), 2),
+        (pool, 2),
+        (functools.partial(queue, callers=1, workers=1), 2),
+    ],
+    ids=["unlink", "unlink_link", "pool", "queue"],
+)
+def test_from_every_state_a_fatal_signal_ends_one_wait_and_an_abort_all_with_no_step_of_the_daemon(
+    scenario: Scenario, preemptions: int
+) -> None:
+    report = explore(scenario, preemptions=preemptions, probes=PROBES, stop_at=10_000)
+    assert report.states > 10
+    others = [found for found in report.findings if not isinstance(found.error, Stuck)]
+    assert not others  # stuck is only who waits at the end of the scenario
+
+
+def test_under_linux_there_is_a_state_in_which_a_fatal_signal_does_not_help() -> None:
+    def while_it_waits(scene: Any) -> None:
+        if scene.callers[0].sleep is not None:
+            a_fatal_signal_ends_its_wait(scene)
+
+    (found,) = explore(functools.partial(unlink, policy="linux"), probes=[while_it_waits]).findings
+    assert isinstance(found.error, Stuck)
+
+
+def test_under_linux_an_abort_ends_every_wait_all_the_same() -> None:
+    report = explore(functools.partial(queue, policy=LINUX, callers=1, workers=1), probes=[an_abort_ends_all_waits])
+    assert report.complete
+
+
+@pytest.mark.parametrize("preemptions", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+def test_no_answer_is_copied_into_memory_that_has_become_anothers(preemptions: int) -> None:
+    report = explore(locked, preemptions=preemptions)
+    assert report.complete, report.findings
+    assert report.states > 100
+
+
+def test_without_the_locked_flag_the_explorer_finds_the_corruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fusewire.kernel.queue.copy as copying
+
+    monkeypatch.setattr(copying, "lock_request", copying.check_given_up)
+    (found,) = explore(locked, preemptions=1).findings
+    assert "got garbage" in str(found.error)
+    with pytest.raises(AssertionError, match="got garbage"):
+        replay(locked, found.schedule)
+
+
+def test_the_queue_with_a_signal_a_kill_and_an_abort_never_loses_a_request() -> None:
+    report = explore(functools.partial(queue, callers=2, workers=1), preemptions=0)
+    assert report.complete, report.findings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preemptions", [0, 1])
+def test_two_callers_two_workers_a_signal_a_kill_and_an_abort(preemptions: int) -> None:
+    report = explore(queue, preemptions=preemptions)
+    print(report)
+    assert report.complete, report.findings
+
+
+# -- that its short cuts are sound -----------------------------------------------------------------------------------
+
+
+def _states(scenario: Scenario, preemptions: int, hashing: bool) -> tuple[set[int], set[str]]:
+    """Every state that is reached, and everything that is found."""
+    seen: set[int] = set()
+    report = explore(
+        scenario,
+        preemptions=preemptions,
+        hashing=hashing,
+        stop_at=10**9,
+        probes=[lambda scene: seen.add(hash(_readable(scene)))],
+    )
+    return seen, {str(found.error) for found in report.findings}
+
+
+def _readable(scene: Any) -> str:
+    """The state in words of its own, without the fingerprint."""
+    fc = scene.fc
+    tasks = [
+        (repr(task), task.sleep.what if task.sleep else "", task.exited, task.dying, tuple(task.pending_signals))
+        for task in scene.driver.tasks
+    ]
+    requests = sorted(
+        (req.unique, req.state.name, req.locked, req.aborted, req.detached, repr(req.caller), repr(req.reader))
+        for req in fc.unused_list.in_use
+    )
+    got = sorted((repr(task), what) for task, what in getattr(scene, "got", {}).items())
+    ready = sorted(map(repr, scene.driver.ready))
+    return repr((tasks, requests, got, ready, fc.connected, fc.num_waiting, list(fc.interrupts), list(fc.forgets)))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "preemptions"),
+    [
+        (unlink, 2),
+        (functools.partial(unlink, signals=True), 1),
+        (pool, 2),
+        (functools.partial(queue, callers=1, workers=1, kills=0, aborts=0), 2),
+        (functools.partial(queue, callers=2, workers=1, signals=0, kills=0, aborts=0), 1),
+    ],
+)
+def test_with_hashing_it_sees_the_very_states_and_finds_what_a_plain_search_does(
+    scenario: Scenario, preemptions: int
+) -> None:
+    assert _states(scenario, preemptions, hashing=True) == _states(scenario, preemptions, hashing=False)
+
+
+def test_the_same_state_reached_twice_has_the_same_fingerprint_and_another_has_not() -> None:
+    def state(steps: int) -> int:
+        from fusewire.testing.explore import _Run
+
+        run = _Run(queue, 1000)
+        for _ in range(steps):
+            ready = run.ready()
+            run.go(run.default(ready), ready)
+        return run.state()
+
+    states = [state(steps) for steps in range(12)]
+    assert states == [state(steps) for steps in range(12)]
+    assert len(set(states)) == 12
+
+
+# -- what is no scenario ----------------------------------------------------------------------------------------------
+
+
+class One(Scene):
+    """One task that does what it is told."""
+
+    def __init__(self, driver: Scheduled, body: Any) -> None:
+        task = Task(1, "one", driver.wake)
+        driver.tasks.append(task)
+        driver.begin(task, body(task))
+        super().__init__(driver)
+
+
+def test_a_scenario_that_never_ends_is_said_so_with_the_place() -> None:
+    async def body(task: Task) -> None:
+        while True:
+            await task.point("again")
+
+    (found,) = explore(lambda driver: One(driver, body), limit=50).findings
+    assert isinstance(found.error, Endless)
+    assert "more than 50 steps" in str(found.error)
+    assert "test_explore.py" in str(found.error)
+
+
+def test_a_scenario_that_waits_for_something_outside_is_said_so_with_the_place() -> None:
+    async def body(task: Task) -> None:
+        await asyncio.sleep(1)
+
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        replay(lambda driver: One(driver, body), "")
+
+
+def test_a_foreign_awaitable_is_named() -> None:
+    class Foreign:
+        def __await__(self) -> Any:
+            yield "something else"
+
+    async def body(task: Task) -> None:
+        await Foreign()
+
+    (found,) = explore(lambda driver: One(driver, body)).findings
+    assert isinstance(found.error, Outside)
+    assert "'something else'" in str(found.error)
+    assert "test_explore.py" in str(found.error)
+
+
+def test_a_scenario_that_is_not_deterministic_is_said_so() -> None:
+    runs = itertools.count()
+
+    def scenario(driver: Scheduled) -> Scene:
+        return queue(driver, callers=1 + next(runs) % 2, workers=1)
+
+    with pytest.raises(Nondeterministic, match="something but the schedule decides"):
+        explore(scenario)
+
+
+@pytest.mark.parametrize("schedule", ["x", "7", "7B", "b7", "1a 2", "-1a"])
+def test_a_text_that_is_no_schedule_is_refused(schedule: str) -> None:
+    with pytest.raises(ValueError, match="no part of a schedule"):
+        replay(unlink, schedule)
+
+
+def test_a_schedule_of_another_scenario_is_refused() -> None:
+    with pytest.raises(Nondeterministic, match="not a schedule of this scenario"):
+        replay(unlink, "0z")
+
+
+def test_every_named_scenario_is_deterministic() -> None:
+    for scenario in SCENARIOS.values():
+        explore(scenario, preemptions=1, max_schedules=50, stop_at=1000)
+
+
+def test_the_pieces_of_a_scene_are_what_they_are_called() -> None:
+    scene = queue(Scheduled())
+    assert isinstance(scene, QueueScene)
+    assert [task.comm for task in scene.callers + scene.workers] == ["caller", "caller", "worker", "worker"]
+    scene.driver.go()
+    scene.check()
+    scene.end()
+    assert not [req for req in scene.fc.unused_list.in_use if req.state is State.PENDING]
