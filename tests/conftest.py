@@ -15,6 +15,8 @@ import pytest
 
 from fusewire.linux import Watchdog, connection_number, mounts
 
+pytest_plugins = ["fusewire.testing.plugin"]  # installed, it comes by itself; from a source tree it does not
+
 CAN_MOUNT = os.geteuid() == 0 and os.access("/dev/fuse", os.R_OK | os.W_OK)
 NO_SKIPS = bool(os.environ.get("FUSEWIRE_NO_SKIPS")) and CAN_MOUNT
 

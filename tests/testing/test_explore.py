@@ -94,6 +94,13 @@ def a_fatal_signal_ends_its_wait(scene: Any) -> None:
             raise Stuck(scene.driver.graph().deadlocks())
 
 
+def a_fatal_signal_ends_a_workers_wait(scene: Any) -> None:
+    for task in scene.workers:
+        task.kill(signal.SIGKILL)
+        _finish(scene, [task], [])
+        assert task not in scene.driver._coroutines, f"{task!r} was killed and still waits"
+
+
 def an_abort_ends_all_waits(scene: Any) -> None:
     scene.fc.abort(scene.callers[0])
     _finish(scene, scene.callers, scene.workers)
@@ -101,14 +108,14 @@ def an_abort_ends_all_waits(scene: Any) -> None:
         assert task not in scene.driver._coroutines, f"{task!r} still waits after an abort"
 
 
-PROBES = (a_fatal_signal_ends_its_wait, an_abort_ends_all_waits)
+PROBES = (a_fatal_signal_ends_its_wait, a_fatal_signal_ends_a_workers_wait, an_abort_ends_all_waits)
 
 
 @pytest.mark.parametrize(
     ("scenario", "preemptions"),
     [
-        (functools.partial(unlink, signals=True), 2),
-        (functools.partial(unlink_link, signals=True), 2),
+        pytest.param(functools.partial(unlink, signals=True), 2, marks=pytest.mark.slow),
+        (functools.partial(unlink_link, signals=True), 1),
         (pool, 2),
         (functools.partial(queue, callers=1, workers=1), 2),
     ],

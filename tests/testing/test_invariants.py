@@ -30,6 +30,12 @@ class World:
         self.mount = self.kernel.mount(filesystem, "/", workers=workers)
         self.watch = Invariants(self.mount, Witness(filesystem.session))
         self.driver.on_step.append(self.watch.after_step)
+        self.programs: list[ProgramTask] = []
+        self.mortal = False  # a worker is killed: what it had read may be waited for in vain
+        if pool == 1:
+            while not self.mount.connection.initialized:
+                self.driver.step()
+            self.mount.control.max_background = 1
 
     def program(self, script: Script) -> ProgramTask:
         """A program that runs ``script`` and exits."""
@@ -44,6 +50,7 @@ class World:
             await sc.sys_exit(task)
 
         self.driver.begin(task, main())
+        self.programs.append(task)
         return task
 
     def happen(self, what: Callable[[], None]) -> None:
@@ -57,6 +64,10 @@ class World:
     def go(self) -> None:
         self.driver.go()
         self.watch.at_rest()
+        waiting = [task for task in self.programs if not task.exited]
+        assert self.mortal or not waiting, (
+            f"{waiting[0]!r} waits for ever: {self.driver.graph().waits[repr(waiting[0])]}"
+        )
 
 
 def busy(rng: random.Random) -> Script:
@@ -103,6 +114,7 @@ def run(seed: int, policy: str, **kwargs: Any) -> World:
         case 0:
             world.happen(world.mount.control.abort)
         case 1:
+            world.mortal = True
             world.happen(lambda: world.mount.workers[0].kill(signal.SIGKILL))
         case 2:
             fc = world.mount.connection

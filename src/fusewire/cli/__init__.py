@@ -7,6 +7,7 @@ import click
 from .._version import __version__
 from .demo import demo
 from .mount import mount, unmount
+from .sh import sh
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,5 +16,5 @@ def main() -> None:
     """FUSE, both halves, in Python."""
 
 
-for command in (demo, mount, unmount):
+for command in (demo, mount, sh, unmount):
     main.add_command(command)

@@ -1,4 +1,5 @@
-"""For those who test filesystems, and for the proofs of this one: a driver that tries interleavings, invariants, lies.
+"""For those who test filesystems, and for the proofs of this one: a driver that tries interleavings, invariants, lies; a
+daemon that does what a test says, and the pytest plugin (``plugin``).
 
 ``Scheduled`` runs a kernel's half step by step in an order of one's choice; ``Invariants`` says after each step whether all
 that must hold does; ``Liar`` answers a kernel's half with mutated messages.
@@ -7,6 +8,7 @@ that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 from .explore import Finding, Nondeterministic, Report, Scene, Stuck, explore, replay, sample
 from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
+from .mock import MockDaemon, attr, created, direntplus, dirents, entry, opened, written
 from .schedule import Endless, Outcome, Outside, Scheduled, at_random, pct
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Finding",
     "Invariants",
     "Liar",
+    "MockDaemon",
     "Nondeterministic",
     "Outcome",
     "Outside",
@@ -25,8 +28,15 @@ __all__ = [
     "Stuck",
     "Witness",
     "at_random",
+    "attr",
+    "created",
+    "direntplus",
+    "dirents",
+    "entry",
     "explore",
+    "opened",
     "pct",
     "replay",
     "sample",
+    "written",
 ]

@@ -284,6 +284,8 @@ def _background(watch: Invariants) -> Iterator[str]:
             f"{under_way} background requests, {queued} of them held back: the counters say"
             f" {background.num_background} and {background.active_background}"
         )
+    if fc.connected and background.active_background > background.max_background:
+        yield f"{background.active_background} lie before the daemon, {background.max_background} may"
     if fc.connected and queued and background.active_background < background.max_background:
         yield f"{queued} are held back, although only {background.active_background} lie before the daemon"
     if fc.connected and fc.initialized and not background.blocked:

@@ -36,7 +36,7 @@ from ..wire.layouts import (
     OutHeader,
 )
 from ..wire.table import LATEST
-from .explore import Scenario, Scene
+from .explore import Scenario, Scene, Stuck
 from .schedule import Scheduled
 
 FOREVER = 1 << 40  # seconds
@@ -106,13 +106,17 @@ class QueueScene(Scene):
                 raise AssertionError(f"{task!r} got {got}")
 
     def end(self) -> None:
-        super().end()
-        missing = [task for task in self.callers if task not in self.got]
-        if missing:
-            raise AssertionError(f"{missing[0]!r} never came back")
+        """Everyone came back, but for those whose request a worker had read that was killed: only a signal or an abort ends
+        that wait."""
         under_way = [req for req in self.fc.unused_list.in_use if req.state is not State.ORPHANED and not req.detached]
+        if any(req.caller is not None and req.caller.sleep is not None for req in under_way):
+            raise Stuck(self.driver.graph().deadlocks())
         if under_way:
             raise AssertionError(f"{under_way[0]!r} was never given back")
+        orphaned = {req.caller for req in self.fc.unused_list.in_use}
+        missing = [task for task in self.callers if task not in self.got and task not in orphaned]
+        if missing:
+            raise AssertionError(f"{missing[0]!r} never came back")
 
 
 def queue(

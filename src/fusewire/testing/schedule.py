@@ -236,7 +236,7 @@ def pct(seed: int, depth: int = 3, steps: int = 500) -> Choose:
             if task.pid not in priorities:
                 priorities[task.pid] = 1 + rng.random()
         best = max(ready, key=lambda task: priorities[task.pid])
-        if count in changes:
+        if count in changes or count % 1000 == 0:  # so that none starves who others spin for
             priorities[best.pid] = -count
         return best
 

@@ -332,7 +332,6 @@ class Connection(InputQueue):
         ending += self.pending.drain()
         for device in self.devices:
             ending += device.disconnect()
-        self.interrupts.clear()
         self.forgets.clear()
         for req in ending:
             self.finish(None, req, int(Errno.ECONNABORTED))

@@ -95,6 +95,8 @@ class FuseSpace(FuseFile):
                     self.update_time(inode)
                     source.inode.invalidate(STATX_ATIME)
                     return copied
+                if opcode not in self.missing:  # it knows the operation, and cannot do this copy
+                    break
         finally:
             inode.semaphore.release(task)
         return None

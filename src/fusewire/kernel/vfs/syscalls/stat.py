@@ -113,8 +113,8 @@ async def sys_access(
         task.program.cred = Cred(cred.ruid, cred.rgid, cred.groups, cred.ruid, cred.rgid, cred.suid, cred.sgid)
     try:
         inode = target(task, await namei.lookup(task, path, dirfd, follow))
+        if mode & 2 and inode.sb.read_only and (inode.is_dir or inode.is_reg or inode.is_link):
+            raise namei.error(Errno.EROFS, path, "Read-only file system")
         await namei.may(task, inode, mode | MAY_ACCESS, path)
     finally:
         task.program.cred = cred
-    if mode & 2 and inode.sb.read_only and (inode.is_dir or inode.is_reg or inode.is_link):
-        raise namei.error(Errno.EROFS, path, "Read-only file system")
