@@ -35,7 +35,7 @@ def test_the_lock_is_free_while_a_large_body_is_copied_in_either_direction(monke
         filesystem = MemoryFS()
         kernel.mount(filesystem, "/m")
         process = kernel.process()
-        fd = process.open("/m/f", os.O_CREAT | os.O_RDWR)
+        fd = process.open("/m/f", os.O_CREAT | os.O_RDWR | os.O_DIRECT)
 
         def look(size: int) -> None:
             if size > copy.LARGE:
@@ -59,7 +59,7 @@ def test_a_caller_that_is_interrupted_leaves_only_when_its_memory_is_no_longer_c
         kernel.mount(MemoryFS({"f": bytes(SIZE)}), "/m")
         process = kernel.process()
         process.signal(signal.SIGUSR1, lambda number: None)
-        fd = process.open("/m/f", os.O_RDONLY)
+        fd = process.open("/m/f", os.O_RDONLY | os.O_DIRECT)
 
         def look(size: int) -> None:
             if size > copy.LARGE:

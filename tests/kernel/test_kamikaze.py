@@ -227,3 +227,58 @@ def test_without_the_magic_the_same_mapping_is_read_and_released_when_unmapped()
         assert "RELEASE" not in asked
         kamikaze.process.munmap(kamikaze.addr, PAGE_SIZE)
         assert asked[-1] == "RELEASE"
+
+
+class FromMemory(Kamikaze):
+    """A well-behaved daemon: requests are read into, and answers written from, memory that is first touched by that."""
+
+    async def serve(self, task: ProgramTask, fd: int, mount: Mount) -> None:
+        size = self.session.buffer_size
+        try:
+            while True:
+                addr = await sc.sys_mmap(task, 0, size, 3, MAP_PRIVATE_ANONYMOUS)
+                got = await sc.sys_read(task, fd, UserMemory(task.program.mm, addr, size))
+                answer: Any = self.session.handle(await sc.load(task, addr, got))
+                if answer is not None:
+                    whole = b"".join(answer)
+                    middle = len(whole) // 2
+                    start = addr + PAGE_SIZE - middle % PAGE_SIZE  # the pieces end and begin within pages
+                    await sc.store(task, start, whole)
+                    pieces = (
+                        UserMemory(task.program.mm, start, middle),
+                        UserMemory(task.program.mm, start + middle, len(whole) - middle),
+                    )
+                    await sc.sys_write(task, fd, pieces)
+                await sc.sys_munmap(task, addr, size)
+        except OSError as ended:
+            if ended.errno not in (errno.ENODEV, errno.ECONNABORTED, errno.EINTR):
+                raise
+        await sc.sys_exit(task)
+
+
+@pytest.mark.parametrize("driver", ["inline", "threads", "scheduled"])
+def test_a_daemon_may_read_and_write_through_memory_that_is_faulted_in(driver: str) -> None:
+    with Kernel(Scheduled(at_random(1)) if driver == "scheduled" else driver) as kernel:
+        FromMemory(kernel)
+        process = kernel.process()
+        fd = process.open("/file", os.O_RDONLY)
+        assert process.pread(fd, 2 * PAGE_SIZE, 0) == CONTENTS
+        process.close(fd)
+        names = [f"/{number}" for number in range(20)]
+        for name in names:
+            process.close(process.open(name, os.O_CREAT | os.O_WRONLY))
+            process.unlink(name)  # FORGETs are read so, too
+        assert process.listdir("/") == ["file"]
+
+
+def test_an_answer_from_memory_that_is_not_mapped_is_efault_and_the_caller_gets_eio() -> None:
+    with Kernel() as kernel:
+        kamikaze = Kamikaze(kernel)
+        kamikaze.prepare()
+        kamikaze.process.munmap(kamikaze.addr, PAGE_SIZE)  # what READ is answered from
+        reader = kernel.process()
+        fd = reader.open("/file", os.O_RDONLY | os.O_DIRECT)
+        with pytest.raises(OSError, match="EIO") as caught:
+            reader.pread(fd, PAGE_SIZE, 0)
+        assert caught.value.errno == errno.EIO
+        assert [failed.errno for failed in kamikaze.failed] == [errno.EFAULT]

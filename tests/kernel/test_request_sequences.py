@@ -4,6 +4,7 @@ measured on Linux 6.18 with libfuse's passthrough_ll, cache=never (every timeout
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -122,6 +123,21 @@ def deleted(process: Process) -> None:
     process.unlink("/f")
 
 
+def map_as_python_does(process: Process) -> None:
+    """mmap.mmap() asks for the file's size, and keeps a duplicate of the descriptor until the mapping is closed."""
+    process.kernel.page_lru.drop_clean()
+    process.fstat(OPENED_BEFORE)
+    duplicate = process.dup(OPENED_BEFORE)
+    try:
+        mapping = process.mmap(OPENED_BEFORE, 10)
+        mapping[1] = mapping[0]
+        mapping.flush()
+        mapping.close()
+    except OSError as failed:
+        assert failed.errno == errno.ENODEV  # noqa: PT017
+    process.close(duplicate)
+
+
 OPENED_BEFORE = 0  # the first descriptor
 D_AND_E = "LOOKUP LOOKUP "
 # name, what was done before, what is done, requests with cache=never, with cache=auto (warm). None: not in the table.
@@ -133,6 +149,10 @@ ROWS: list[tuple[str, Do, Do, str, str | None]] = [
     ("access", stat_f, lambda p: p.access("/f", os.R_OK), "LOOKUP ACCESS", "ACCESS"),
     ("open", stat_f, opened(os.O_RDONLY), "LOOKUP OPEN", "OPEN"),
     ("pread", opened(), lambda p: p.pread(OPENED_BEFORE, 4096, 0), "READ", "READ"),
+    ("pread, again", lambda p: p.pread(p.open("/f", os.O_RDWR), 4096, 0), lambda p: p.pread(OPENED_BEFORE, 4096, 0), "READ",
+     ""),
+    ("mmap", lambda p: p.read(p.open("/f", os.O_RDWR), 5), map_as_python_does, "GETATTR FLUSH",
+     "GETATTR READ WRITE FSYNC FLUSH"),
     ("fstat after read", lambda p: p.read(p.open("/f", os.O_RDONLY), 5), lambda p: p.fstat(0), "GETATTR", "GETATTR"),
     ("lseek, data", opened(), lambda p: p.lseek(0, 0, os.SEEK_DATA), "LSEEK", "LSEEK"),
     ("lseek, end", lambda p: p.read(p.open("/f", 0), 5), lambda p: p.lseek(0, 0, os.SEEK_END), "GETATTR", ""),

@@ -20,6 +20,7 @@ from fusewire.filesystems import MemoryFS, PassthroughFS
 from fusewire.testing.conformance import FEATURES, conformance
 from fusewire.testing.conformance.suite import behaviours
 from fusewire.testing.conformance.world import mountless
+from fusewire.wire.flags import FOpenFlag
 
 
 @contextlib.contextmanager
@@ -112,6 +113,15 @@ class Shortens(MemoryFS):
     def read(self, ino: int, fh: int, offset: int, size: int) -> Any:
         """Loses what comes after the first answer."""
         return super().read(ino, fh, offset, size) if offset == 0 else b""
+
+    # Direct I/O: what a program wrote would be read from the page cache.
+
+    def open(self, ino: int, flags: int) -> fusewire.Opened:
+        return fusewire.Opened(super().open(ino, flags).fh, FOpenFlag.DIRECT_IO)
+
+    def create(self, parent: int, name: bytes, mode: int, flags: int) -> Any:
+        entry, opened = super().create(parent, name, mode, flags)
+        return entry, fusewire.Opened(opened.fh, FOpenFlag.DIRECT_IO)
 
 
 class Appends(MemoryFS):

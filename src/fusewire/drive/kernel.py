@@ -83,6 +83,8 @@ class Mount:
         """Whatever uses it: out of the tree, the connection aborted, the daemon ended. Raises TimeoutError."""
         self.kernel._detach(self)
         self.abort()
+        with self.kernel.driver.locked():
+            self.sb.drop_pages()
         if self.foreign is not None:
             self.foreign.request_stop()
         left = self.kernel.driver.settle(self.workers, timeout=10)

@@ -199,5 +199,5 @@ class Semaphore:
         else:
             self.owner = None
 
-    def _enders(self) -> Iterable[Task]:
+    def _enders(self) -> Iterable[Task] | None:
         return () if self.owner is None else (self.owner,)

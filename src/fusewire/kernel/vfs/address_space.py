@@ -119,7 +119,7 @@ class AddressSpace:
             return None
         pte = vma.ptes.get(addr // PAGE_SIZE)
         if isinstance(pte, Page):
-            if pte.cache is None or (write and not (vma.shared and pte.dirty)):
+            if pte.cache is None or not pte.uptodate or (write and not (vma.shared and pte.dirty)):
                 return None  # it was taken away; or it is not ours to write, or clean: then the fault marks it
             pte.referenced = True
             pte = pte.memory

@@ -13,6 +13,7 @@ from .inode import Dentry
 if TYPE_CHECKING:
     from .inode import Inode
     from .program import ProgramTask
+    from .readahead import Readahead
 
 O_LARGEFILE = 0o100000  # what a 64-bit Linux adds to every open; Python's constant is 0 there
 NOT_KEPT = os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC
@@ -55,6 +56,8 @@ class File:
         self.positioned = True
         self.flocked = False
         self.poll_handle = 0
+        self.ra: Readahead | None = None  # how it is read ahead
+        self.wb_seen = 0  # failed writes of pages that its fsync(2) has told of
         access = flags & os.O_ACCMODE
         self.readable = access in (os.O_RDONLY, os.O_RDWR) and not flags & os.O_PATH
         self.writable = access in (os.O_WRONLY, os.O_RDWR) and not flags & os.O_PATH

@@ -28,7 +28,18 @@ from . import posix_acl
 from .files import File
 from .fuse_base import bad_inode
 from .fuse_xattr import FuseXattr
-from .inode import BAD, STATX_BASIC, STATX_BTIME, STATX_PERM, UNKNOWN, Dentry, Inode
+from .inode import (
+    BAD,
+    STATX_BASIC,
+    STATX_BTIME,
+    STATX_CTIME,
+    STATX_MTIME,
+    STATX_PERM,
+    STATX_SIZE,
+    UNKNOWN,
+    Dentry,
+    Inode,
+)
 from .permission import (
     MAY_ACCESS,
     MAY_CHDIR,
@@ -42,6 +53,7 @@ from .permission import (
 from .program import ProgramTask
 
 AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC = 0x2000, 0x4000
+KERNELS_OWN = STATX_MTIME | STATX_CTIME | STATX_SIZE  # under WRITEBACK_CACHE
 KILLPRIV = InitFlag.HANDLE_KILLPRIV | InitFlag.HANDLE_KILLPRIV_V2
 _ATTR = GETATTR_IN.pack(GetattrIn())
 
@@ -73,6 +85,10 @@ class FuseAttr(FuseXattr):
     def _fresh(self, inode: Inode, mask: int, sync: int) -> bool:
         if Opcode.STATX in self.missing:
             mask &= STATX_BASIC
+        if self.writeback_cache and inode.is_reg:
+            mask &= ~KERNELS_OWN
+            if not mask:
+                return True
         if not mask or sync & AT_STATX_DONT_SYNC:
             return True
         return not (mask & inode.inval_mask or sync & AT_STATX_FORCE_SYNC) and self.clock() < inode.attr_expires
@@ -114,6 +130,8 @@ class FuseAttr(FuseXattr):
         await inode.semaphore.acquire(task)
         try:
             changes = await self._prepare(task, inode, changes)
+            if inode.pages is not None:
+                await self._before_setattr(task, inode, changes.valid)
             if file is not None and file.writable:
                 changes = changes._replace(valid=changes.valid | FAttr.FH, fh=file.fh)
             await self._setattr(task, inode, changes)
@@ -146,13 +164,30 @@ class FuseAttr(FuseXattr):
                 valid |= FAttr.KILL_SUIDGID
         return changes._replace(valid=valid, mode=mode)
 
+    async def _before_setattr(self, task: ProgramTask, inode: Inode, valid: int) -> None:
+        """What the kernel has of the file and the daemon has not yet goes there first; a new size comes between no WRITEs."""
+        if valid & FAttr.SIZE:
+            await self.wait_writeback(task, inode)
+        elif self.writeback_cache and valid & (FAttr.MODE | FAttr.UID | FAttr.GID | FAttr.ATIME | FAttr.MTIME):
+            await self.write_inode_now(task, inode)
+
     async def _setattr(self, task: ProgramTask, inode: Inode, changes: SetattrIn) -> None:
+        valid, old = changes.valid, inode.attr
         try:
             out = await self.ask_for(task, Opcode.SETATTR, inode.nodeid, ATTR_OUT, SETATTR_IN.pack(changes))
         except Interrupted:
             inode.invalidate()
             raise
         self.set_attr(inode, out.attr, out.attr_valid, out.attr_valid_nsec, 0)
+        if self.writeback_cache and inode.pages is not None:
+            new = out.attr
+            if valid & FAttr.SIZE:
+                inode.attr = inode.attr._replace(size=new.size)
+            if valid & (FAttr.SIZE | FAttr.MTIME):
+                inode.attr = inode.attr._replace(mtime=new.mtime, mtimensec=new.mtimensec)
+            inode.attr = inode.attr._replace(ctime=new.ctime, ctimensec=new.ctimensec)
+            if valid & FAttr.SIZE:
+                inode.pages.resize(old.size, new.size)
 
     async def remove_privs(self, task: ProgramTask, inode: Inode) -> None:
         """Before contents change: would they leave a program with rights that it should not have any more? Unless the

@@ -13,6 +13,7 @@ from ...wire.layouts import ENTRY_OUT, OPEN_OUT, RELEASE_IN, Attr, EntryOut, Rel
 from ..queue import Args, Connection
 from .files import FilesStruct
 from .inode import BAD, STATX_BASIC, Dentry, Inode
+from .page_cache import PageLru
 from .program import ProgramTask
 from .super import Super
 
@@ -56,6 +57,12 @@ class FuseBase(Super):
         self.epoch = 1
         self.allow_other = True
         self.owner = (0, 0)
+        self.auto_inval_data = False  # these four as INIT agreed on them
+        self.explicit_inval_data = False
+        self.async_read = False
+        self.writeback_cache = False
+        self.ra_pages = 32  # the most that is read ahead
+        self.lru = PageLru()  # a kernel with several mounts gives them one
         self.old = False  # the daemon speaks a minor whose structs are shorter
         self.largest = (
             1 << 20
@@ -191,9 +198,27 @@ class FuseBase(Super):
         if version and inode.attr_version > version:
             return
         self.changed_attr(inode)
-        inode.attr = attr
+        old, inode.attr = inode.attr, attr
+        if inode.pages is not None:
+            self._contents_changed(inode, old)
         inode.inval_mask &= ~STATX_BASIC
         inode.attr_expires = self.until(valid, valid_nsec)
+
+    def _contents_changed(self, inode: Inode, old: Attr) -> None:
+        """The daemon's attributes say whether what is cached of the file is still its contents; its size and times are the
+        kernel's own under WRITEBACK_CACHE."""
+        cache, new = inode.pages, inode.attr
+        assert cache is not None
+        if self.writeback_cache:
+            inode.attr = new._replace(
+                size=old.size, mtime=old.mtime, mtimensec=old.mtimensec, ctime=old.ctime, ctimensec=old.ctimensec
+            )
+        elif new.size != old.size:
+            cache.resize(old.size, new.size)
+            if not self.explicit_inval_data:
+                cache.drop()
+        elif self.auto_inval_data and (new.mtime, new.mtimensec) != (old.mtime, old.mtimensec):
+            cache.drop()
 
     def changed_attr(self, inode: Inode) -> None:
         """Answers that are under way are of what was before."""
@@ -206,6 +231,8 @@ class FuseBase(Super):
 
     def evict(self, task: ProgramTask | None, inode: Inode) -> None:
         """Nobody here holds it: give the daemon its references back."""
+        if inode.pages is not None:
+            inode.pages.truncate(0)
         if self.inodes.get(inode.nodeid) is inode:
             del self.inodes[inode.nodeid]
         if inode.nodeid != ROOT_ID:

@@ -1,7 +1,7 @@
 """The FUSE operations on open files, as fs/fuse/file.c has them: open, read, write, flush, release, ...
 
-Reads and writes go to the daemon directly. ``read`` and ``write`` are where a page cache comes in, for files that are not
-``direct`` (FOPEN_DIRECT_IO); ``inode.semaphore`` is held by all that changes a file's size.
+Reads and writes go through the page cache, but for files that are direct (FOPEN_DIRECT_IO, O_DIRECT); ``inode.semaphore``
+is held by all that changes a file's size.
 """
 
 from __future__ import annotations
@@ -9,35 +9,40 @@ from __future__ import annotations
 import errno
 import os
 
-from ...wire.errno import Errno
-from ...wire.flags import FAttr, FOpenFlag, FsyncFlag, InitFlag, Opcode, OpenInFlag, ReadFlag, ReleaseFlag, WriteFlag
+from ...wire.flags import (
+    PAGE_SIZE,
+    FAttr,
+    FOpenFlag,
+    FsyncFlag,
+    InitFlag,
+    Opcode,
+    OpenInFlag,
+    ReleaseFlag,
+)
 from ...wire.layouts import (
     FLUSH_IN,
     FSYNC_IN,
     OPEN_IN,
     OPEN_OUT,
-    READ_IN,
-    WRITE_IN,
-    WRITE_OUT,
     FlushIn,
     FsyncIn,
     OpenIn,
     OpenOut,
-    ReadIn,
     ReleaseIn,
     SetattrIn,
-    WriteIn,
 )
-from ..queue import traced
+from ..queue import Interrupted, traced
 from .files import File, put_file
 from .fuse_base import bad_inode
-from .fuse_pages import FusePages
-from .inode import BAD, STATX_ATIME, STATX_MODSIZE, STATX_SIZE, Dentry, Inode
+from .fuse_io import is_direct
+from .fuse_writeback import FuseWriteback
+from .inode import BAD, STATX_MODE, STATX_MODSIZE, STATX_SIZE, Dentry, Inode
 from .open_flags import opened, sent
+from .permission import SUID_SGID
 from .program import ProgramTask
 
 
-class FuseFile(FusePages):
+class FuseFile(FuseWriteback):
     """Operations by open file."""
 
     @traced("fuse_open")
@@ -58,7 +63,34 @@ class FuseFile(FusePages):
             except BaseException:
                 await put_file(task, file)
                 raise
+        else:
+            await self._finish_open(task, file)
         return file
+
+    async def create(self, task: ProgramTask, parent: Dentry, name: bytes, flags: int, mode: int) -> File | None:
+        file = await super().create(task, parent, name, flags, mode)
+        if file is not None:
+            await self._finish_open(task, file)
+        return file
+
+    async def tmpfile(self, task: ProgramTask, parent: Dentry, flags: int, mode: int) -> File:
+        file = await super().tmpfile(task, parent, flags, mode)
+        await self._finish_open(task, file)
+        return file
+
+    async def _finish_open(self, task: ProgramTask, file: File) -> None:
+        """What is cached from before is not this open's, unless the daemon says that it may be (KEEP_CACHE)."""
+        inode = file.inode
+        if inode.pages is not None:
+            file.wb_seen = inode.pages.wb_errors
+            if not file.open_flags & FOpenFlag.KEEP_CACHE:
+                try:
+                    await self.invalidate_inode_pages2(task, inode)
+                except BaseException:
+                    await put_file(task, file)
+                    raise
+        if self.writeback_cache and file.writable:
+            self.link_write_file(file)
 
     async def _open(self, task: ProgramTask, dentry: Dentry, flags: int, asked: int) -> File:
         inode = dentry.positive
@@ -79,12 +111,16 @@ class FuseFile(FusePages):
 
     async def _open_truncated(self, task: ProgramTask, file: File, atomic: bool) -> None:
         inode = file.inode
+        if self.writeback_cache:
+            self.link_write_file(file)
         await self.remove_privs(task, inode)
         if not atomic:
             await self.setattr(task, file.dentry, SetattrIn(FAttr.SIZE, size=0))
             return
         self.changed_attr(inode)
         inode.attr = inode.attr._replace(size=0)
+        if inode.pages is not None:
+            inode.pages.truncate(0)
         inode.invalidate(STATX_MODSIZE)
 
     # -- reading and writing ----------------------------------------------------------------------------------------
@@ -94,23 +130,11 @@ class FuseFile(FusePages):
         inode = file.inode
         if inode.state & BAD:
             raise bad_inode()
-        done = 0
-        while done < len(into):
-            part = into[done : done + self.max_read]
-            asked = ReadIn(
-                file.fh, offset + done, len(part), ReadFlag.LOCKOWNER, self.lock_owner(task.program.files), file.flags
-            )
-            try:
-                size = await self.ask_for_data(task, Opcode.READ, inode.nodeid, part, self.pack(READ_IN, asked))
-            except OSError:
-                if not done:
-                    raise
-                break
-            done += size
-            if size < len(part):
-                break
-        inode.inval_mask |= STATX_ATIME
-        return done
+        if not is_direct(file):
+            return await self.cache_read(task, file, into, offset)
+        if inode.pages is not None and len(into):
+            await self.write_and_wait(task, inode, offset // PAGE_SIZE, (offset + len(into) - 1) // PAGE_SIZE)
+        return await self.direct_read(task, file, into, offset)
 
     @traced("fuse_write")
     async def write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> tuple[int, int]:
@@ -123,7 +147,9 @@ class FuseFile(FusePages):
             and not file.flags & os.O_APPEND
             and offset + len(data) <= inode.attr.size
         ):
-            return await self._write(task, file, data, offset), offset + len(data)
+            return await self._direct_write(task, file, data, offset), offset + len(data)
+        if self.writeback_cache and not is_direct(file):
+            await self.getattr(task, inode, file, STATX_MODE)
         await inode.semaphore.acquire(task)
         try:
             if file.flags & os.O_APPEND:
@@ -131,60 +157,56 @@ class FuseFile(FusePages):
                 offset = inode.attr.size
             if not file.open_flags & FOpenFlag.DIRECT_IO:
                 await self.remove_privs(task, inode)
-            done = await self._write(task, file, data, offset)
+            if is_direct(file):
+                done = await self._direct_write(task, file, data, offset)
+            elif self.writeback_cache and not self._drops_set_id(task, inode):
+                done = await self.cache_write(task, file, data, offset)
+            else:
+                done = await self.perform_write(task, file, data, offset)
         finally:
             inode.semaphore.release(task)
+        if file.flags & os.O_DSYNC and not is_direct(file):
+            await self.fsync(task, file, file.flags & os.O_SYNC != os.O_SYNC)
         return done, offset + done
 
-    async def _write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> int:
-        inode = file.inode
-        flags = WriteFlag(0)
-        killing = file.open_flags & FOpenFlag.DIRECT_IO or self.flags & InitFlag.HANDLE_KILLPRIV_V2
-        if killing and not task.program.cred.capable:
-            flags = WriteFlag.KILL_SUIDGID
-        owner = 0
-        if file.open_flags & FOpenFlag.DIRECT_IO:
-            flags |= WriteFlag.LOCKOWNER
-            owner = self.lock_owner(task.program.files)
-        done = 0
-        try:
-            while done < len(data):
-                part = data[done : done + self.max_write]
-                asked = WriteIn(file.fh, offset + done, len(part), flags, owner, file.flags)
-                out = await self.ask_for(
-                    task, Opcode.WRITE, inode.nodeid, WRITE_OUT, self.pack(WRITE_IN, asked), part
-                )  # fmt: skip
-                if out.size > len(part):
-                    raise OSError(int(Errno.EIO), f"{out.size} bytes written of {len(part)}")
-                done += out.size
-                if out.size < len(part):
-                    break
-        except OSError:
-            if not done:
-                raise
-        finally:
-            self.write_update_attr(inode, offset + done, done)
-        return done
+    def _drops_set_id(self, task: ProgramTask, inode: Inode) -> bool:
+        """Whether the daemon is to clear set-ID bits with this write: then it is to hear of it now."""
+        v2 = self.flags & InitFlag.HANDLE_KILLPRIV_V2
+        return bool(inode.mode & SUID_SGID and v2 and not task.program.cred.capable)
 
-    def write_update_attr(self, inode: Inode, end: int, written: int) -> None:
-        """``fuse_write_update_attr``: the file ends at ``end`` at least; the daemon knows the rest."""
-        self.changed_attr(inode)
-        if written and end > inode.attr.size:
-            inode.attr = inode.attr._replace(size=end)
-        inode.invalidate(STATX_MODSIZE)
+    async def _direct_write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> int:
+        """What is cached of these bytes is of before, then; and what was dirty in their pages comes first."""
+        first, last = offset // PAGE_SIZE, (offset + len(data) - 1) // PAGE_SIZE
+        cached = file.inode.pages is not None
+        if cached:
+            await self.write_and_wait(task, file.inode, first, last)
+            await self.invalidate_inode_pages2(task, file.inode, first, last)
+        done = await self.direct_write(task, file, data, offset)
+        if cached:
+            await self.invalidate_inode_pages2(task, file.inode, first, last)
+        return done
 
     # -- closing ----------------------------------------------------------------------------------------------------
 
     @traced("fuse_flush")
     async def flush(self, task: ProgramTask, file: File) -> None:
-        if file.inode.is_dir or file.open_flags & FOpenFlag.NOFLUSH:
+        if file.inode.is_dir or (file.open_flags & FOpenFlag.NOFLUSH and not self.writeback_cache):
             return
         if file.inode.state & BAD:
             raise bad_inode()
+        if file.inode.pages is not None:
+            try:
+                await self.write_inode_now(task, file.inode)
+            except Interrupted:
+                pass  # who is killed here leaves the WRITEs behind, and FLUSH is sent all the same
+            self.check_writeback_once(file.inode)
         body = FLUSH_IN.pack(FlushIn(file.fh, lock_owner=self.lock_owner(task.program.files)))
         await self.ask_once(task, Opcode.FLUSH, file.inode, body, force=True)
 
     async def release(self, task: ProgramTask, file: File) -> None:
+        cache = file.inode.pages
+        if cache is not None and file in cache.write_files:
+            cache.write_files.remove(file)
         if not file.opened:
             return
         opcode = Opcode.RELEASEDIR if file.inode.is_dir else Opcode.RELEASE
@@ -199,6 +221,8 @@ class FuseFile(FusePages):
         body = FSYNC_IN.pack(FsyncIn(file.fh, FsyncFlag.FDATASYNC if datasync else 0))
         await file.inode.semaphore.acquire(task)
         try:
+            await self.write_inode_now(task, file.inode)
+            self.check_writeback(file)
             await self.ask_once(task, opcode, file.inode, body)
         finally:
             file.inode.semaphore.release(task)

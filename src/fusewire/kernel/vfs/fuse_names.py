@@ -227,6 +227,7 @@ class FuseNames(FuseDir):
     @staticmethod
     def _changed(parent: Dentry) -> None:
         parent.positive.invalidate()
+        parent.positive.listing = None
 
     # -- moving ---------------------------------------------------------------------------------------------------
 

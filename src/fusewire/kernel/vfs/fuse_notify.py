@@ -1,7 +1,7 @@
 """What a daemon tells us unasked: ``fuse_notify`` of fs/fuse/dev.c and the ``fuse_reverse_inval_*`` behind it.
 
-It runs inside the daemon's write(), and INVAL_ENTRY and DELETE take the directory's semaphore: whoever holds that waits for an
-answer that this very task may owe. The queue's wait-for graph finds such a circle.
+It runs inside the daemon's write(). INVAL_ENTRY and DELETE take the directory's semaphore, INVAL_INODE and STORE lock pages:
+whoever holds those waits for an answer that this very task may owe. The queue's wait-for graph finds such a circle.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ...wire.errno import Errno
-from ...wire.flags import InvalEntryFlag, NotifyCode, Opcode
+from ...wire.flags import PAGE_SIZE, InvalEntryFlag, NotifyCode, Opcode
 from ...wire.layout import Layout, ProtocolError
 from ...wire.layouts import (
     NOTIFY_DELETE_OUT,
@@ -26,7 +26,7 @@ from ...wire.layouts import (
 )
 from ..queue import Args, Task
 from .fuse_lock import FuseLock
-from .inode import DEAD, STATX_SIZE, UNKNOWN, Dentry, Inode
+from .inode import DEAD, UNKNOWN, Dentry, Inode
 
 T = TypeVar("T")
 Take = Callable[[Task, bytes], Awaitable[None]]
@@ -77,10 +77,18 @@ class FuseNotify(FuseLock):
         inode.acl = UNKNOWN
         inode.link = None
         if out.off >= 0:
-            self.invalidate_pages(inode, out.off, out.len)
+            inode.listing = None
+            last = (out.off + out.len - 1) // PAGE_SIZE if out.len > 0 else None
+            await self._holding(inode, self.invalidate_inode_pages2(task, inode, out.off // PAGE_SIZE, last))
 
-    def invalidate_pages(self, inode: Inode, offset: int, length: int) -> None:
-        """Nothing of a file's contents is cached."""
+    @staticmethod
+    async def _holding(inode: Inode, work: Awaitable[None]) -> None:
+        """Pages are waited for: the inode is held meanwhile."""
+        inode.count += 1
+        try:
+            await work
+        finally:
+            inode.put(None)
 
     async def _store(self, task: Task, body: bytes) -> None:
         out = _head(NOTIFY_STORE_OUT, body)
@@ -89,28 +97,46 @@ class FuseNotify(FuseLock):
         inode = self._known(out.nodeid)
         if not inode.is_reg:
             raise _invalid(f"node {out.nodeid} has no contents")
-        self.store_pages(inode, out.offset, memoryview(body)[NOTIFY_STORE_OUT.size :])
-        self.changed_attr(inode)
         end = out.offset + out.size
         if end > inode.attr.size:
-            inode.attr = inode.attr._replace(size=end)
-        inode.invalidate(STATX_SIZE)
+            self.write_update_attr(inode, end, out.size)
+        await self._holding(
+            inode, self._store_pages(task, inode, out.offset, memoryview(body)[NOTIFY_STORE_OUT.size :])
+        )
 
-    def store_pages(self, inode: Inode, offset: int, data: memoryview) -> None:
-        """Contents may be dropped from a cache at any time; here that is at once."""
+    async def _store_pages(self, task: Task, inode: Inode, offset: int, data: memoryview) -> None:
+        """``fuse_notify_store``: into pages, each locked meanwhile. What reaches the file's end fills its page."""
+        cache = self.page_cache(inode)
+        done = 0
+        while done < len(data):
+            index, skip = divmod(offset + done, PAGE_SIZE)
+            size = min(PAGE_SIZE - skip, len(data) - done)
+            page = cache.find_or_create(task, index)
+            await page.lock(task)
+            try:
+                if page.cache is not cache:
+                    continue
+                page.memory[skip : skip + size] = data[done : done + size]
+                done += size
+                if not page.uptodate and not skip and (size == PAGE_SIZE or offset + done == inode.attr.size):
+                    page.memory[size:] = bytes(PAGE_SIZE - size)
+                    page.uptodate = True
+            finally:
+                page.unlock(task)
 
     async def _retrieve(self, task: Task, body: bytes) -> None:
         out = _exactly(NOTIFY_RETRIEVE_OUT, body)
         inode = self._known(out.nodeid)
-        room = max(0, min(out.size, self.max_write, inode.attr.size - out.offset))
-        data = self.retrieve_pages(inode, out.offset, room)
+        if not inode.is_reg:
+            raise _invalid(f"node {out.nodeid} has no contents")
+        data = memoryview(bytearray(max(0, min(out.size, self.max_write, inode.attr.size - out.offset))))
+        if inode.pages is not None:  # what is cached from there on without a gap, and no more
+            data = data[: inode.pages.peek(data, out.offset)]
+        else:
+            data = data[:0]
         reply = NOTIFY_RETRIEVE_IN.pack(NotifyRetrieveIn(offset=out.offset, size=len(data)))
         args = Args(Opcode.NOTIFY_REPLY, out.nodeid, (reply, data), noreply=True)
         self.connection.send_notify_reply(task, args, out.notify_unique)
-
-    def retrieve_pages(self, inode: Inode, offset: int, size: int) -> bytes:
-        """What is cached of the contents from ``offset`` on, without a gap."""
-        return b""
 
     async def _prune(self, task: Task, body: bytes) -> None:
         out = _head(NOTIFY_PRUNE_OUT, body)
@@ -143,6 +169,7 @@ class FuseNotify(FuseLock):
             try:
                 dentry = _find(directory, name)
                 directory.invalidate()
+                directory.listing = None
                 dentry.expires = 0
                 if not expire:
                     self._invalidate_entry(dentry, child)

@@ -11,14 +11,16 @@ from ...wire.flags import PAGE_SIZE, ROOT_ID, FOpenFlag, InitFlag, Opcode
 from ...wire.layout import ProtocolError
 from ...wire.layouts import OPEN_IN, OPEN_OUT, READ_IN, EntryOut, OpenIn, OpenOut, ReadIn
 from ..queue import traced
+from .dir_cache import DirCache
 from .files import File
 from .fuse_base import bad_inode, valid_attr
 from .fuse_names import FuseNames
-from .inode import ADVISE_RDPLUS, BAD, INIT_RDPLUS, STATX_ATIME, Dentry
+from .inode import ADVISE_RDPLUS, BAD, INIT_RDPLUS, STATX_ATIME, STATX_MTIME, Dentry
 from .open_flags import opened, sent
 from .program import ProgramTask
 from .super import Listing
 
+_CACHE_DIR = int(FOpenFlag.CACHE_DIR)
 _DOTS = (b".", b"..")
 
 
@@ -33,6 +35,8 @@ class FuseReaddir(FuseNames):
                     task, Opcode.OPENDIR, inode.nodeid, OPEN_OUT, OPEN_IN.pack(OpenIn(sent(flags))),
                     late=lambda body: self.release_late(Opcode.RELEASEDIR, inode.nodeid, body),
                 )  # fmt: skip
+                if not out.open_flags & FOpenFlag.KEEP_CACHE:
+                    inode.listing = None
                 return opened(dentry, flags, out)
             except OSError as failed:
                 if failed.errno != errno.ENOSYS:
@@ -44,6 +48,10 @@ class FuseReaddir(FuseNames):
     async def readdir(self, task: ProgramTask, file: File, size: int) -> Listing:
         if file.inode.state & BAD:
             raise bad_inode()
+        if file.open_flags & _CACHE_DIR:
+            cached = await self._readdir_cached(task, file, size)
+            if cached is not None:
+                return cached
         out = self.take_memory(max(PAGE_SIZE, min(size, self.max_read)))
         try:
             if self._use_readdirplus(file):
@@ -54,6 +62,24 @@ class FuseReaddir(FuseNames):
         finally:
             self.give_memory(out)
             file.inode.invalidate(STATX_ATIME)
+
+    async def _readdir_cached(self, task: ProgramTask, file: File, size: int) -> Listing | None:
+        """``fuse_readdir_cached``. None: the daemon is to be asked, and what it answers makes the listing."""
+        inode = file.inode
+        if not file.pos:
+            if self.auto_inval_data:
+                await self.getattr(task, inode, file, STATX_MTIME)
+            mtime = (inode.attr.mtime, inode.attr.mtimensec)
+            if inode.listing is None or inode.listing.mtime != mtime:
+                inode.listing = DirCache(mtime)
+        listing = inode.listing
+        if listing is None or not listing.complete:
+            return None
+        found = listing.read(file.pos, size)
+        if found is None:
+            return None
+        entries, file.pos = found
+        return entries
 
     def _use_readdirplus(self, file: File) -> bool:
         if not self.flags & InitFlag.DO_READDIRPLUS:
@@ -85,10 +111,10 @@ class FuseReaddir(FuseNames):
             for name, dirent in iter_dirents(data):
                 offset = dirent.off
                 if name not in _DOTS:
-                    entries.append((name, dirent.ino, dirent.type))
-            _advance(file, start, offset, len(data))
+                    entries.append((name, dirent.ino, dirent.type, offset))
+            _advance(file, start, offset, len(data), entries)
             if entries or not data:
-                return entries
+                return [entry[:3] for entry in entries]
 
     async def _read_plus(self, task: ProgramTask, file: File, out: bytearray) -> Listing:
         start = offset = file.pos
@@ -99,13 +125,13 @@ class FuseReaddir(FuseNames):
             offset = dirent.off
             if name in _DOTS:
                 continue
-            entries.append((name, dirent.ino, dirent.type))
+            entries.append((name, dirent.ino, dirent.type, offset))
             if entry.nodeid:
                 self._link(task, file.dentry, name, entry, version, epoch)
-        _advance(file, start, offset, len(data))
+        _advance(file, start, offset, len(data), entries)
         if data and not entries:
             return await self.readdir(task, file, len(out))
-        return entries
+        return [entry[:3] for entry in entries]
 
     def _link(self, task: ProgramTask, parent: Dentry, name: bytes, entry: EntryOut, version: int, epoch: int) -> None:
         """``fuse_direntplus_link``: as if it had been looked up. What cannot be taken is given back."""
@@ -128,8 +154,11 @@ class FuseReaddir(FuseNames):
         made.positive.state |= INIT_RDPLUS
 
 
-def _advance(file: File, start: int, offset: int, size: int) -> None:
-    """Raises EIO for an answer that leads nowhere: else we would ask the same for ever."""
+def _advance(file: File, start: int, offset: int, size: int, entries: list[tuple[bytes, int, int, int]]) -> None:
+    """The reader goes on behind what the daemon answered, which also goes into the listing. Raises EIO for an answer that
+    leads nowhere: else we would ask the same for ever."""
     if size and offset == start:
         raise OSError(int(Errno.EIO), f"a directory at offset {start} answered {size} bytes and led nowhere")
+    if file.open_flags & _CACHE_DIR and file.inode.listing is not None:
+        file.inode.listing.add(start, entries, offset)
     file.pos = offset

@@ -20,7 +20,7 @@ from ...wire.layouts import (
 from ..queue import traced
 from .files import File
 from .fuse_file import FuseFile
-from .inode import STATX_ATIME, STATX_MODSIZE, STATX_SIZE
+from .inode import STATX_ATIME, STATX_MODSIZE, STATX_SIZE, Inode
 from .program import ProgramTask
 
 SEEK_DATA, SEEK_HOLE = 3, 4
@@ -54,15 +54,25 @@ class FuseSpace(FuseFile):
             raise unsupported
         await inode.semaphore.acquire(task)
         try:
+            removes = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)
+            if removes:
+                await self._writeback_range(task, inode, offset)
             await self.remove_privs(task, inode)
             body = FALLOCATE_IN.pack(FallocateIn(file.fh, offset, length, mode))
             if not await self.ask_once(task, Opcode.FALLOCATE, inode, body):
                 raise unsupported
             if not mode & FALLOC_FL_KEEP_SIZE:
                 self.write_update_attr(inode, offset + length, length)
+                self.update_time(inode)
+            if removes and inode.pages is not None:
+                inode.pages.zero(offset, offset + length)
             inode.invalidate(STATX_MODSIZE)
         finally:
             inode.semaphore.release(task)
+
+    async def _writeback_range(self, task: ProgramTask, inode: Inode, offset: int) -> None:
+        """``fuse_writeback_range``: the daemon has what a program wrote from there on, and with that the file's end."""
+        await self.write_and_wait(task, inode, offset // PAGE_SIZE)
 
     @traced("fuse_copy_file_range")
     async def copy_file_range(
@@ -71,13 +81,18 @@ class FuseSpace(FuseFile):
         if source.inode.sb is not self:
             return None
         inode = target.inode
+        await self._writeback_range(task, source.inode, offset)
         await inode.semaphore.acquire(task)
         try:
             await self.remove_privs(task, inode)
+            await self._writeback_range(task, inode, to)
             for opcode in (Opcode.COPY_FILE_RANGE_64, Opcode.COPY_FILE_RANGE):
                 copied = await self._copy(task, opcode, source, offset, target, to, length)
                 if copied is not None:
+                    if inode.pages is not None and copied:
+                        inode.pages.zero(to - to % PAGE_SIZE, to + copied + -(to + copied) % PAGE_SIZE)
                     self.write_update_attr(inode, to + copied, copied)
+                    self.update_time(inode)
                     source.inode.invalidate(STATX_ATIME)
                     return copied
                 if opcode not in self.missing:  # it knows the operation, and cannot do this copy

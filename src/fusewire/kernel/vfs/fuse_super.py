@@ -9,7 +9,6 @@ from ...wire.layouts import INIT_IN, INIT_OUT, InitIn
 from ...wire.table import Dialect
 from ..queue import Args, Connection
 from .fuse_notify import FuseNotify
-from .page_cache import PageLru
 
 OFFERED = (
     InitFlag.ASYNC_READ
@@ -37,9 +36,12 @@ OFFERED = (
     | InitFlag.INIT_EXT
     | InitFlag.HAS_EXPIRE_ONLY
     | InitFlag.HAS_RESEND
+    | InitFlag.WRITEBACK_CACHE
+    | InitFlag.DIRECT_IO_ALLOW_MMAP
     | InitFlag.REQUEST_TIMEOUT
 )
 MAX_PAGES_LIMIT = 256
+MAX_READAHEAD = 32 * PAGE_SIZE  # bytes
 DEFAULT_MAX_PAGES = 32
 LONG_NAMES = 4095  # what a daemon may take that reads more than a page at once
 COMPAT_MINOR = 12  # from this minor on every struct has its length of today
@@ -52,15 +54,20 @@ class FuseSuper(FuseNotify):
         super().__init__(connection, clock)
         self._init_out = bytearray(INIT_OUT.size)
         self._init_polls()
-        self.lru = PageLru()  # a kernel with several mounts gives them one
         connection.notify = self.notify
+
+    def drop_pages(self) -> None:
+        """It is in the tree no longer, and nobody answers for what is cached."""
+        for inode in self.inodes.values():
+            if inode.pages is not None:
+                inode.pages.truncate(0)
 
     def send_init(self) -> None:
         """Queue INIT. Callers wait until it is answered."""
         asked = InitIn(
             KERNEL_VERSION,
             KERNEL_MINOR_VERSION,
-            max_readahead=32 * PAGE_SIZE,
+            max_readahead=MAX_READAHEAD,
             flags=OFFERED & 0xFFFFFFFF,
             flags2=OFFERED >> 32,
         )
@@ -89,6 +96,11 @@ class FuseSuper(FuseNotify):
                 self.name_max = LONG_NAMES
         if self.flags & InitFlag.POSIX_ACL:
             self.posix_acl = self.checks_permissions = True
+        self.auto_inval_data = bool(self.flags & InitFlag.AUTO_INVAL_DATA)
+        self.explicit_inval_data = bool(self.flags & InitFlag.EXPLICIT_INVAL_DATA) and not self.auto_inval_data
+        self.async_read = bool(self.flags & InitFlag.ASYNC_READ)
+        self.writeback_cache = bool(self.flags & InitFlag.WRITEBACK_CACHE)
+        self.ra_pages = min(MAX_READAHEAD, out.max_readahead) // PAGE_SIZE
         self.max_read = min(pages * PAGE_SIZE, self.largest)
         self.max_write = min(max(PAGE_SIZE, out.max_write), pages * PAGE_SIZE, self.largest)
         self.connection.abort_error = bool(self.flags & InitFlag.ABORT_ERROR)

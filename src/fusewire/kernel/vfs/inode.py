@@ -16,6 +16,7 @@ from ...wire.layouts import Attr
 from ..queue import Semaphore
 
 if TYPE_CHECKING:
+    from .dir_cache import DirCache
     from .locks import FileLockContext
     from .page_cache import PageCache
     from .posix_acl import Acl
@@ -55,7 +56,7 @@ class Inode:
 
     __slots__ = (
         "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "locks", "nlookup", "nodeid", "pages", "sb", "semaphore", "state",
+        "listing", "locks", "nlookup", "nodeid", "pages", "sb", "semaphore", "state",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
@@ -73,6 +74,7 @@ class Inode:
         self.aliases: tuple[Dentry, ...] = ()
         self.acl: Acl | Unknown | None = UNKNOWN
         self.link: bytes | None = None  # the target of a symbolic link, where it may be cached
+        self.listing: DirCache | None = None  # of a directory, where it may be cached
         self.locks: FileLockContext | None = None
         self.pages: PageCache | None = None  # its cached contents, once there were some
         self.semaphore = Semaphore(f"inode semaphore for node {nodeid}", sb.connection)

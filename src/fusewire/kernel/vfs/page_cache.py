@@ -12,31 +12,38 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.flags import PAGE_SIZE
-from ..queue import Args, Connection, Mode, Semaphore, Task
+from ..queue import Args, Connection, Mode, Semaphore, Task, WaitQueue
 
 if TYPE_CHECKING:
+    from .files import File
     from .inode import Inode
 
+SCANNED = 128  # pages that are looked at to find one that can go
 PAGE_LIMIT = 1 << 16  # pages, 256 MiB: what a kernel caches before it gives up what was not used for longest
 
 
 class Io:
-    """A request in the background that has pages locked, or under writeback, until it ends."""
+    """A request in the background that has pages locked, or under writeback, until it ends. ``sender`` is about to queue
+    it; ``args`` is set once it has been."""
 
-    __slots__ = ("args", "connection")
+    __slots__ = ("args", "connection", "sender")
 
     events = None  # nobody's steps
 
-    def __init__(self, connection: Connection, args: Args) -> None:
+    def __init__(self, connection: Connection, sender: Task) -> None:
         self.connection = connection
-        self.args = args
+        self.sender = sender
+        self.args: Args | None = None
 
-    def answerers(self) -> Iterable[Task]:
-        """Who could end it."""
-        for req in self.connection.unused_list.in_use:
+    def answerers(self) -> Iterable[Task] | None:
+        """Who could end it; None: its time does."""
+        if self.args is None:
+            return (self.sender,)
+        fc = self.connection
+        for req in fc.unused_list.in_use:
             if req.args is self.args:
-                return self.connection.answerers(req) or ()
-        return self.connection.serving()
+                return None if req in fc.timeouts.deadlines else fc.answerers(req)
+        return fc.serving()
 
 
 class Page(Semaphore):
@@ -89,7 +96,7 @@ class Page(Semaphore):
             by.step("unlock page")
         self.hand_over()
 
-    def _enders(self) -> Iterable[Task]:
+    def _enders(self) -> Iterable[Task] | None:
         owner: object = self.owner
         return owner.answerers() if isinstance(owner, Io) else super()._enders()
 
@@ -99,17 +106,19 @@ class PageLru:
 
     def __init__(self, limit: int = PAGE_LIMIT) -> None:
         self.limit = limit
+        self.dirty_limit = limit // 5  # as vm.dirty_ratio: who makes more dirty waits until they are written
         self.pages: dict[Page, None] = {}
+        self.dirty = 0
 
     def add(self, page: Page) -> None:
+        if len(self.pages) >= self.limit:
+            self._shrink()  # before it is one of them: whoever adds it has yet to lock it
         self.pages[page] = None
-        if len(self.pages) > self.limit:
-            self._shrink()
 
     def _shrink(self) -> None:
-        """A second chance for who was used, and none lost for who is busy."""
-        for _ in range(2 * len(self.pages)):
-            if len(self.pages) <= self.limit:
+        """A second chance for who was used, and none lost for who is busy; where nobody is found soon, there is one more."""
+        for _ in range(min(2 * len(self.pages), SCANNED)):
+            if len(self.pages) < self.limit:
                 break
             page = next(iter(self.pages))
             if page.cache is not None and (page.referenced or busy(page)):
@@ -136,12 +145,26 @@ def busy(page: Page) -> bool:
 
 
 class PageCache:
-    """The cached pages of one inode (``address_space`` in Linux), by their index."""
+    """The cached pages of one inode (``address_space`` in Linux), by their index.
+
+    ``dirty`` are the indices of dirty pages; ``writebacks`` the WRITEs of them that are under way; ``write_files`` the open
+    files whose handles those may carry. ``wb_errors`` counts writes that failed, the last with ``wb_errno``: fsync(2) tells
+    each open file of it once, close(2) (``wb_failed``) whoever closes next. ``times_dirty``: the kernel's own mtime is
+    newer than the daemon's.
+    """
 
     def __init__(self, inode: Inode, lru: PageLru) -> None:
         self.inode = inode
         self.lru = lru
         self.pages: dict[int, Page] = {}
+        self.dirty: set[int] = set()
+        self.writebacks: dict[Io, tuple[int, int]] = {}
+        self.writeback_waitq = WaitQueue("writeback")
+        self.write_files: list[File] = []
+        self.wb_errors = 0
+        self.wb_errno = 0
+        self.wb_failed = False
+        self.times_dirty = False
 
     @property
     def name(self) -> str:
@@ -162,6 +185,91 @@ class PageCache:
 
     def remove(self, page: Page) -> None:
         """Nobody finds it any more; who has it mapped faults anew."""
+        self.clean(page)
         del self.pages[page.index]
         self.lru.pages.pop(page, None)
         page.cache = None
+
+    def soil(self, page: Page) -> None:
+        """``folio_mark_dirty``."""
+        if not page.dirty:
+            page.dirty = True
+            self.dirty.add(page.index)
+            self.lru.dirty += 1
+
+    def clean(self, page: Page) -> None:
+        """It is dirty no longer: who has it mapped and writes to it again faults."""
+        if page.dirty:
+            page.dirty = False
+            self.dirty.discard(page.index)
+            self.lru.dirty -= 1
+
+    def within(self, first: int, last: int | None) -> list[Page]:
+        """The cached pages from index ``first`` to ``last`` (None: to the end), by their index."""
+        pages = self.pages
+        if last is not None and last - first < len(pages):
+            return [page for index in range(first, last + 1) if (page := pages.get(index)) is not None]
+        return [pages[index] for index in sorted(pages) if index >= first and (last is None or index <= last)]
+
+    # -- without waiting --------------------------------------------------------------------------------------------
+
+    def peek(self, into: memoryview, offset: int) -> int:
+        """Copy what is there from ``offset`` on, as far as it is without a gap; nothing else comes of that."""
+        done = 0
+        while done < len(into):
+            page = self.pages.get((offset + done) // PAGE_SIZE)
+            if page is None or not page.uptodate:
+                break
+            skip = (offset + done) % PAGE_SIZE
+            part = page.memory[skip : skip + len(into) - done]
+            into[done : done + len(part)] = part
+            done += len(part)
+        return done
+
+    def read(self, into: memoryview, offset: int, size: int) -> int:
+        """Copy what is there from ``offset`` on, as far as it is without a gap, of a file of ``size`` bytes; stops at a page
+        from which on more is to be read ahead. (A program reads: this is where each of its reads comes by.)"""
+        pages = self.pages
+        done, left = 0, min(len(into), size - offset)
+        while left > 0:
+            page = pages.get(offset // PAGE_SIZE)
+            if page is None or not page.uptodate or page.readahead:
+                break
+            page.referenced = True
+            skip = offset % PAGE_SIZE
+            count = min(PAGE_SIZE - skip, left)
+            into[done : done + count] = page.memory if count == PAGE_SIZE else page.memory[skip : skip + count]
+            done += count
+            offset += count
+            left -= count
+        return done
+
+    def truncate(self, size: int) -> None:
+        """``truncate_pagecache``: the file ends at ``size`` bytes. Who waits for a page that was cut off finds that out."""
+        for page in self.within(-(-size // PAGE_SIZE), None):
+            self.remove(page)
+        self.zero(size, size + -size % PAGE_SIZE)
+
+    def resize(self, old: int, new: int) -> None:
+        """The file's end moves. What lay behind the old one, written to mapped memory, never was in it."""
+        if new > old:
+            self.zero(old, old + -old % PAGE_SIZE)
+        else:
+            self.truncate(new)
+
+    def zero(self, start: int, end: int) -> None:
+        """What is cached of these bytes reads as zeros; pages that lie wholly in there go."""
+        for page in self.within(start // PAGE_SIZE, (end - 1) // PAGE_SIZE) if start < end else ():
+            lo = max(start - page.index * PAGE_SIZE, 0)
+            hi = min(end - page.index * PAGE_SIZE, PAGE_SIZE)
+            if hi - lo == PAGE_SIZE:
+                self.remove(page)
+            elif page.uptodate:
+                page.memory[lo:hi] = bytes(hi - lo)
+
+    def drop(self) -> None:
+        """What is cached may be of before: pages that nobody changed are read anew. (Where Linux would wait for a page that
+        is being read: it is taken out, and who waits for it reads it anew.)"""
+        for page in self.within(0, None):
+            if not page.dirty and page.writeback is None:
+                self.remove(page)

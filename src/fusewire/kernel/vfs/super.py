@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from ...wire.errno import Errno
 from ...wire.layouts import FileLock, Kstatfs, SetattrIn
-from ..queue import Connection, Semaphore
+from ..queue import Connection, Semaphore, Task
 from .files import File
 from .inode import STATX_BASIC, Dentry, Inode
 from .page_cache import Page, PageCache
@@ -167,8 +167,19 @@ class Super:
     async def page_mkwrite(self, task: ProgramTask, file: File, page: Page) -> None:
         """A program is about to write to a page that it has mapped shared, and that the task has locked."""
 
-    async def write_and_wait(self, task: ProgramTask, inode: Inode) -> None:
-        """What was written to pages goes to where it belongs."""
+    # What is cached here is what there is: nothing needs to go anywhere, or to be read again.
+
+    async def write_and_wait(self, task: Task, inode: Inode, first: int = 0, last: int | None = None) -> None:
+        """What was written to these pages goes to where it belongs, and has arrived."""
+
+    async def wait_writeback(self, task: Task, inode: Inode, first: int = 0, last: int | None = None) -> None:
+        """Until nothing of these pages is on its way."""
+
+    async def write_inode_now(self, task: ProgramTask, inode: Inode) -> None:
+        """All that was written, and the times of that."""
+
+    async def invalidate_inode_pages2(self, task: Task, inode: Inode, first: int = 0, last: int | None = None) -> None:
+        """Nothing of these pages is cached any more."""
 
     # -- directories --------------------------------------------------------------------------------------------------
 
