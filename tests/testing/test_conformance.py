@@ -49,15 +49,8 @@ def mounted() -> Iterator[Path]:
             yield mount.path
 
 
-READDIR_OF_A_REMOVED_DIRECTORY = (
-    "Linux answers getdents(2) on a removed directory with ENOENT without asking the daemon, and readdir(3) takes that for the"
-    " end: os.listdir(fd) is []. sys_getdents asks READDIR, and Process.listdir raises what it answers"
-)
-
 test_memory = conformance(MemoryFS)
-test_passthrough = conformance(
-    passthrough, xfail={"a directory that was removed lists as empty": READDIR_OF_A_REMOVED_DIRECTORY}
-)
+test_passthrough = conformance(passthrough)
 test_a_plain_directory = conformance(fixture="directory")
 test_a_real_mount = pytest.mark.real(conformance(fixture="mounted"))
 

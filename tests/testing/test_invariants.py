@@ -101,7 +101,8 @@ def busy(rng: random.Random) -> Script:
     return script
 
 
-def run(seed: int, policy: str, **kwargs: Any) -> World:
+def run(seed: int, policy: str, *, abort: bool = False, **kwargs: Any) -> World:
+    """Up to three programs, signals, and one of: an abort, a worker that is killed, a resend, nothing more."""
     rng = random.Random(seed)
     world = World((pct if seed % 3 == 0 else at_random)(seed), policy, **kwargs)
     programs = [world.program(busy(rng)) for _ in range(rng.randrange(1, 4))]
@@ -110,7 +111,7 @@ def run(seed: int, policy: str, **kwargs: Any) -> World:
         for _ in range(rng.randrange(3)):
             number = rng.choice([signal.SIGUSR1, signal.SIGKILL])
             world.happen(lambda task=task, number=number: task.kill(number))  # type: ignore[misc]
-    match rng.randrange(6):
+    match 0 if abort else rng.randrange(6):
         case 0:
             world.happen(world.mount.control.abort)
         case 1:

@@ -26,6 +26,8 @@ def _searches() -> Iterator[Callable[[], Any]]:
     yield lambda: sample(functools.partial(queue, pool=1), schedules=200).findings
     yield lambda: explore(functools.partial(unlink, signals=True), preemptions=0, probes=PROBES).findings
     yield lambda: explore(locked, preemptions=1).findings
+    for seed in range(20):
+        yield functools.partial(test_invariants.run, seed, "detach", abort=True)
     for policy in ("detach", "linux"):
         for seed in range(60):
             yield functools.partial(test_invariants.run, seed, policy)

@@ -79,7 +79,7 @@ class ScandirIterator(Generic[S]):
 
     def _read(self) -> Generator[DirEntry[S], None, None]:
         path = self._path
-        while batch := self._process._call(sc.sys_getdents, self._fd, BUFFER):
+        while batch := self._process._readdir(self._fd):
             for raw, inode, kind in batch:
                 name = raw if isinstance(path, bytes) else os.fsdecode(raw)
                 yield DirEntry(self._process, name, os.path.join(path, name) if path else name, inode, kind)
@@ -119,11 +119,18 @@ class Listings(FileCalls, NameCalls):
         try:
             self.fstat(fd)  # as opendir(3) does
             names: list[bytes] = []
-            while batch := self._call(sc.sys_getdents, fd, BUFFER):
+            while batch := self._readdir(fd):
                 names += [name for name, _, _ in batch]
         finally:
             self.close(fd)
         return names if isinstance(path, bytes) else [os.fsdecode(name) for name in names]
+
+    def _readdir(self, fd: int) -> list[tuple[bytes, int, int]]:
+        """As readdir(3): a directory that was removed is at its end."""
+        try:
+            return self._call(sc.sys_getdents, fd, BUFFER)
+        except FileNotFoundError:
+            return []
 
     def scandir(self, path: PathOrFd = ".") -> ScandirIterator[str] | ScandirIterator[bytes]:
         """As os.scandir()."""

@@ -11,7 +11,7 @@ from ...queue import traced
 from ...queue.copy import Source, UserPages, copy_from_user, copy_to_user, plain
 from ..files import DeviceFile, File, put_file
 from ..fuse_space import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, SEEK_DATA, SEEK_HOLE
-from ..inode import STATX_SIZE
+from ..inode import DEAD, STATX_SIZE
 from ..program import ProgramTask
 from .base import MAX_OFFSET, bad_descriptor, check_offset, fdget, invalid, readable, syscall, writable
 
@@ -140,10 +140,12 @@ async def _position(task: ProgramTask, file: File, offset: int, whence: int) -> 
 @syscall
 async def sys_getdents(task: ProgramTask, fd: int, size: int = 1 << 15) -> list[tuple[bytes, int, int]]:
     """The next entries, as many as fit into ``size`` bytes, without ``.`` and ``..``: name, inode number, type (DT_*). None
-    at the end. Raises ENOTDIR."""
+    at the end. Raises ENOTDIR, and ENOENT for a directory that was removed, of which the daemon is not asked."""
     file = fdget(task, fd)
     if not file.inode.is_dir:
         raise OSError(int(Errno.ENOTDIR), "Not a directory")
+    if file.inode.state & DEAD:
+        raise OSError(int(Errno.ENOENT), "the directory was removed")
     return await file.inode.sb.readdir(task, file, size)
 
 
