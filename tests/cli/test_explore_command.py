@@ -82,7 +82,7 @@ def test_a_run_that_takes_too_many_steps_is_said_so() -> None:
             "kamikaze",
             ["[lock page]", '[sleep on page 0 of "file"]', "*DEADLOCK*", "[interrupted by signal]", "[unlock page]"],
         ),
-        ("pool", ["*DEADLOCK*", "[sleep on fc->unused_list]", "<sys_unlink()", "[remove from fc->processing]"]),
+        ("pool", ["[sleep on fc->unused_list]", "*DEADLOCK*", "<sys_unlink()", "[remove from fc->processing]"]),
         ("locked", ["[interrupted by signal]", "[sleep on req->locked]", "[woken up]"]),
     ],
 )

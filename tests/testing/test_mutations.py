@@ -27,7 +27,7 @@ def _searches() -> Iterator[Callable[[], Any]]:
     yield lambda: explore(functools.partial(unlink, signals=True), preemptions=0, probes=PROBES).findings
     yield lambda: explore(locked, preemptions=1).findings
     for seed in range(20):
-        yield functools.partial(test_invariants.run, seed, "detach", abort=True)
+        yield functools.partial(test_invariants.run, seed, "detach", abort=True, pool=1, workers=1)
     for policy in ("detach", "linux"):
         for seed in range(60):
             yield functools.partial(test_invariants.run, seed, policy)
