@@ -116,3 +116,18 @@ def test_libfuses_example_on_a_stream_socket_is_mounted_through_mount_socket(ker
         daemon.wait(timeout=10)
         with contextlib.suppress(OSError):
             os.unlink(place)
+
+
+@pytest.mark.parametrize("name", ["notify_inval_inode", "notify_store_retrieve"])
+def test_libfuses_example_changes_what_is_cached_of_its_file(kernel: Kernel, name: str) -> None:
+    """notify_inval_inode has the pages dropped; notify_store_retrieve puts new ones there, and checks what it gets back."""
+    mount = kernel.mount_command([example(name), "-f", "--update-interval=1", "{fd}"], "/m")
+    process = kernel.process()
+    assert process.listdir("/m") == ["current_time"]
+    fd = process.open("/m/current_time", os.O_RDONLY)
+    before = process.pread(fd, 4096, 0)
+    assert before
+    heard(kernel, lambda: process.pread(fd, 4096, 0) != before)
+    kernel.listen(1.5)  # one more round, with the answer to RETRIEVE
+    assert mount.connection.connected
+    process.close(fd)
