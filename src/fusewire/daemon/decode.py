@@ -14,6 +14,8 @@ from ..wire.layout import ProtocolError
 from .attributes import NANO, Lock
 from .operations import Changes
 
+# To names of this module: each dot is a look-up. WRITE's struct has the layout of READ's.
+_unpack_getattr, _unpack_read = L.GETATTR_IN.unpack_fields, L.READ_IN.unpack_fields
 # As plain numbers: an operation on an IntFlag costs more than all the rest of a row.
 _FH, _SCHEDULE_NOTIFY, _FLOCK = int(GetattrFlag.FH), int(PollFlag.SCHEDULE_NOTIFY), int(LkFlag.FLOCK)
 _MODE, _UID, _GID, _SIZE = int(FAttr.MODE), int(FAttr.UID), int(FAttr.GID), int(FAttr.SIZE)
@@ -43,7 +45,7 @@ def take_name(nodeid: int, message: memoryview, end: int) -> tuple[int, bytes]:
 
 
 def take_getattr(nodeid: int, message: memoryview, end: int) -> tuple[int, int | None]:
-    flags, _, fh = L.GETATTR_IN.unpack_fields(message, BODY)
+    flags, _, fh = _unpack_getattr(message, BODY)
     return nodeid, fh if flags & _FH else None
 
 
@@ -127,17 +129,17 @@ def take_tmpfile(nodeid: int, message: memoryview, end: int) -> tuple[int, int, 
 
 
 def take_read(nodeid: int, message: memoryview, end: int) -> tuple[int, int, int, int]:
-    fh, offset, size, _, _, _, _ = L.READ_IN.unpack_fields(message, BODY)
+    fh, offset, size, _, _, _, _ = _unpack_read(message, BODY)
     return nodeid, fh, offset, size
 
 
 def take_readdir(nodeid: int, message: memoryview, end: int) -> tuple[int, int, int]:
-    fh, offset, _, _, _, _, _ = L.READ_IN.unpack_fields(message, BODY)
+    fh, offset, _, _, _, _, _ = _unpack_read(message, BODY)
     return nodeid, fh, offset
 
 
 def take_write(nodeid: int, message: memoryview, end: int) -> tuple[int, int, int, memoryview]:
-    fh, offset, size, _, _, _, _ = L.WRITE_IN.unpack_fields(message, BODY)
+    fh, offset, size, _, _, _, _ = _unpack_read(message, BODY)
     if end - _DATA != size:
         raise ProtocolError(f"WRITE of {size} bytes carries {end - _DATA}")
     return nodeid, fh, offset, message[_DATA:end]
