@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,5 +60,9 @@ def test_nothing_is_found_where_no_fault_is() -> None:
     assert search() == ""
 
 
-def test_there_are_at_least_twenty() -> None:
+def test_the_table_in_the_docs_has_each_of_them() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "explorer.md").read_text()
+    assert [line.split(" | ")[0][2:] for line in table.splitlines() if line.startswith("| ")][1:] == [
+        fault.what for fault in FAULTS
+    ]
     assert len(FAULTS) >= 20

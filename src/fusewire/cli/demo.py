@@ -1,34 +1,31 @@
-"""``fusewire demo``: one unlink through both halves, drawn from what happened; and a deadlock, named and ended."""
+"""``fusewire demo``: one unlink through both halves, drawn from what happened; and deadlocks, named and ended."""
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
 import subprocess
 import tempfile
-import threading
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from ..daemon import current_request
-from ..drive import Kernel, Process
+from ..drive import Kernel
 from ..filesystems import MemoryFS
 from ..inspect import Diagram, Event, EventStream, Kind
 from ..linux import MountError, Watchdog, tracefs
 from ..mounting import Mounted, mount
-from .demo_scenarios import show_kamikaze, show_locked, show_pool
+from .demo_scenarios import show_deadlock, show_kamikaze, show_locked, show_pool
 
 MOUNTPOINT = "/mnt/fuse"
 DAEMON = "FUSE filesystem daemon"
-SCENES = {"kamikaze": show_kamikaze, "pool": show_pool, "locked": show_locked}
+SCENES = {"deadlock": show_deadlock, "kamikaze": show_kamikaze, "pool": show_pool, "locked": show_locked}
 CALLS = ("newfstatat", "unlink", "unlinkat")
 
 
 @click.command()
-@click.argument("scenario", type=click.Choice(["unlink", "deadlock", *SCENES]), default="unlink")
+@click.argument("scenario", type=click.Choice(["unlink", *SCENES]), default="unlink")
 def demo(scenario: str) -> None:
     """Show how a request goes through both halves of FUSE, or how it gets stuck.
 
@@ -42,8 +39,6 @@ def demo(scenario: str) -> None:
     if scenario == "unlink":
         _unlink_on_linux(console)
         _unlink_here(console)
-    elif scenario == "deadlock":
-        _deadlock(console)
     else:
         SCENES[scenario](console)
 
@@ -124,66 +119,6 @@ def _unlink_here(console: Console) -> None:
         rm.unlink(path)
         diagram = Diagram({f'"rm {path}"': [rm.pid], DAEMON: [mounted.daemon.pid]})
         console.print(escape(diagram.render(kernel.events, since)))
-
-
-# -- deadlock ------------------------------------------------------------------------------------------------------
-
-
-class SelfUser(MemoryFS):
-    """Its handler of UNLINK first unlinks the same file on the mount that it serves itself."""
-
-    daemon: Process | None = None
-
-    def unlink(self, parent: int, name: bytes) -> None:
-        if self.daemon is not None:
-            self.daemon.unlink(f"{MOUNTPOINT}/{os.fsdecode(name)}")
-        super().unlink(parent, name)
-
-
-def _deadlock(console: Console) -> None:
-    _title(console, "Scenario 1: the daemon unlinks a file of its own mount")
-    filesystem = SelfUser({"file": b""})
-    with Kernel("threads", trace=True, on_deadlock="report") as kernel:
-        mounted = kernel.mount(filesystem, MOUNTPOINT)
-        rm = kernel.process("rm")
-        path = f"{MOUNTPOINT}/file"
-        events = kernel.events
-        assert events is not None
-        outcome: list[str] = []
-        caller = threading.Thread(target=_rm_here, args=(rm, path, outcome))
-        kernel.process("ls").stat(path)  # so that the name is cached and valid
-        filesystem.daemon = mounted.daemon
-        since = kernel.driver.now()
-        caller.start()
-        found = kernel.wait_deadlock(timeout=30)
-        diagram = Diagram({f'"rm {path}"': [rm.pid], DAEMON: [mounted.daemon.pid]})
-        console.print(escape(diagram.render(events, since)))
-        console.print(f"\n[bold]*DEADLOCK*[/bold]\n{escape(found.words())}\n")
-
-        _title(console, "The cure: the caller is interrupted")
-        since = kernel.driver.now()
-        rm.kill(signal.SIGINT)
-        caller.join(timeout=30)
-        left = kernel.wait_deadlock(timeout=30)
-        console.print(escape(diagram.render(events, since)))
-        console.print(f"\nrm: {escape(outcome[0])}\nThe caller is free. The daemon was single threaded:")
-        console.print(f"{escape(left.words())}\n")
-
-        _title(console, "So the daemon is killed as well")
-        since = kernel.driver.now()
-        mounted.daemon.kill(signal.SIGKILL)
-        stuck = kernel.driver.settle(mounted.workers, timeout=30)
-        console.print(escape(diagram.render(events, since)))
-        console.print("\nNobody waits any more." if not stuck else f"\nStill there: {stuck}")
-
-
-def _rm_here(rm: Process, path: str, outcome: list[str]) -> None:
-    """The body of ``rm``, in a thread of its own."""
-    try:
-        rm.unlink(path)
-        outcome.append("removed")
-    except OSError as error:
-        outcome.append(f"unlink: {error.strerror} ({errno.errorcode[error.errno or 0]})")
 
 
 def _title(console: Console, text: str) -> None:

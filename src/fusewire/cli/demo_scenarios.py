@@ -1,4 +1,4 @@
-"""``fusewire demo kamikaze|pool|locked``: scenarios of the explorer, drawn, named and cured."""
+"""``fusewire demo deadlock|kamikaze|pool|locked``: scenarios of the explorer, drawn, named and cured."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from rich.markup import escape
 from ..inspect import Diagram, EventStream
 from ..kernel.queue import Task
 from ..testing.explore import Scene, Stuck, explore, replay
-from ..testing.scenarios import FileScene, kamikaze, locked, pool
+from ..testing.scenarios import FileScene, kamikaze, locked, pool, unlink
 from ..testing.schedule import Scheduled
+
+
+def show_deadlock(console: Console) -> None:
+    """Scenario 1 of ``kernel.txt``."""
+    scene = _deadlock(console, "Scenario 1: the daemon unlinks a file of its own mount", unlink)
+    _cure(console, scene, "The cure: the caller is interrupted", *scene.callers)
+    console.print(f"\nThe caller is free. The daemon was single threaded:\n{escape(_words(scene))}\n")
+    _cure(console, scene, "So the daemon is killed as well", scene.workers[0], number=signal.SIGKILL)
+    console.print("\nNobody waits any more.")
 
 
 def show_kamikaze(console: Console) -> None:
@@ -85,14 +94,14 @@ def _words(scene: FileScene) -> str:
     return str(Stuck(scene.driver.graph().deadlocks()))
 
 
-def _cure(console: Console, scene: FileScene, title: str, *tasks: Task) -> None:
-    """Interrupt them, and draw what follows."""
+def _cure(console: Console, scene: FileScene, title: str, *tasks: Task, number: int = signal.SIGINT) -> None:
+    """Send them a signal, which they handle if they can, and draw what follows."""
     console.print(f"[bold]== {escape(title)}[/bold]\n")
     events = scene.driver.events
     assert events is not None
     events.clear()
     for task in tasks:
         task.handlers[signal.SIGINT] = lambda number: None
-        task.kill(signal.SIGINT)
+        task.kill(number)
     scene.driver.go()
     console.print(escape(Diagram(scene.columns).render(events)))

@@ -51,12 +51,19 @@ class EventStream:
     def __init__(self, limit: int | None = None, clock: Callable[[], int] = time.monotonic_ns):
         self._events: deque[Event] = deque(maxlen=limit)
         self._lock = threading.Lock()
+        self._closed = False
         self.clock = clock
 
     def emit(self, pid: int, comm: str, kind: Kind, text: str, unique: int = 0) -> None:
         """Record that the task ``pid`` did ``text`` now."""
         with self._lock:  # the clock is read inside it, so that the order is the times' order
+            if self._closed:
+                return
             self._events.append(Event(self.clock(), pid, comm, kind, text, unique))
+
+    def close(self) -> None:
+        """Nothing more is recorded: what is torn down from now on is not what happened."""
+        self._closed = True
 
     def clear(self) -> None:
         """Forget what is recorded so far."""

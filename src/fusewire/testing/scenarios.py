@@ -2,10 +2,10 @@
 its order forced.
 
 ``queue``: callers and workers of a bare request queue, a signal, a kill, an abort. ``locked``: a caller that leaves while its
-answer is copied, and another that gets its memory. ``unlink``: Scenario 1 of ``kernel.txt``, a daemon that unlinks a file of
-its own mount; ``unlink_link``: the same by another name, so that they meet at the file's own semaphore. ``pool``: a daemon that
-asks its own mount while the only request of the pool is in use. ``kamikaze``: Scenario 2, an answer that is written from the
-page that it is to fill.
+answer is copied, and another that gets its memory. ``rm``: one unlink. ``unlink``: Scenario 1 of ``kernel.txt``, a daemon that
+unlinks a file of its own mount; ``unlink_link``: the same by another name, so that they meet at the file's own semaphore.
+``pool``: a daemon that asks its own mount while the only request of the pool is in use. ``kamikaze``: Scenario 2, an answer
+that is written from the page that it is to fill.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _reply(header: InHeader, body: bytes) -> bytes:
     return OUT_HEADER.pack(OutHeader(OUT_HEADER.size + len(body), 0, header.unique)) + body
 
 
-Handler = Callable[[ProgramTask, InHeader], Awaitable[None]]
+Handler = Callable[[ProgramTask, InHeader], Awaitable[bool | None]]
 
 
 class FileScene(Scene):
@@ -258,15 +258,16 @@ class FileScene(Scene):
         """At some moment, ``what``."""
         self.driver.begin(self.kernel.process(name)._main, _once(what))
 
-    async def _handle(self, task: ProgramTask, header: InHeader) -> None:
-        """What it fails with is the handler's own; the request is answered all the same, unless the daemon was killed."""
+    async def _handle(self, task: ProgramTask, header: InHeader) -> bool | None:
+        """Whether the handler has answered. What it fails with is its own; the request is answered all the same, unless the
+        daemon was killed."""
         try:
-            if self.handler is not None:
-                await self.handler(task, header)
+            return None if self.handler is None else await self.handler(task, header)
         except OSError:
             if task.dying:
                 raise
             task.deliver_signals()  # back in user mode
+            return None
 
     async def _serve(self, task: ProgramTask, fd: int, mount: Any) -> None:
         buffer = memoryview(bytearray(READ_BUFFER))
@@ -274,7 +275,8 @@ class FileScene(Scene):
             try:
                 size = await sys_read(task, fd, buffer)
                 header = IN_HEADER.unpack(buffer)
-                await self._handle(task, header)
+                if await self._handle(task, header):
+                    continue
                 answer = self.tree.answer(header, bytes(buffer[IN_HEADER.size : size]))
                 if answer is not None:
                     await sys_write(task, fd, (answer,))
@@ -288,6 +290,17 @@ class FileScene(Scene):
 async def _unlink_again(task: ProgramTask, header: InHeader, path: bytes) -> None:
     if header.opcode == Opcode.UNLINK:
         await sys_unlink(task, path)
+
+
+def rm(driver: Scheduled, *, policy: str = "detach") -> FileScene:
+    """One unlink, as ``kernel.txt`` begins: nothing goes wrong."""
+
+    async def nothing(task: ProgramTask, header: InHeader) -> None:
+        task.step(f"perform {Opcode(header.opcode).name.lower()}", header.unique)
+
+    scene = FileScene(driver, policy, 1, nothing)
+    scene.program("rm", functools.partial(sys_unlink, path=b"/file"))
+    return scene
 
 
 def unlink(
@@ -345,12 +358,17 @@ class KamikazeScene(FileScene):
         with contextlib.suppress(OSError):
             await load(self.thread, self.addr, 1)
 
-    async def _suicidal(self, task: ProgramTask, header: InHeader) -> None:
+    async def _suicidal(self, task: ProgramTask, header: InHeader) -> bool:
         self.magic = self.magic or header.opcode == Opcode.FLUSH
-        if header.opcode == Opcode.READ and self.magic:
-            start = self.addr - OUT_HEADER.size
-            await store(task, start, OUT_HEADER.pack(OutHeader(OUT_HEADER.size + PAGE_SIZE, 0, header.unique)))
-            await sys_write(task, 0, (UserMemory(task.program.mm, start, OUT_HEADER.size + PAGE_SIZE),))
+        if header.opcode != Opcode.READ or not self.magic:
+            return False
+        start, size = self.addr - OUT_HEADER.size, OUT_HEADER.size + PAGE_SIZE
+        await store(task, start, OUT_HEADER.pack(OutHeader(size, 0, header.unique)))
+        try:
+            await sys_write(task, 0, (UserMemory(task.program.mm, start, size),))
+        except OSError:
+            task.deliver_signals()  # back in user mode
+        return True
 
 
 def kamikaze(driver: Scheduled, *, policy: str = "detach", signals: bool = False) -> KamikazeScene:
@@ -366,6 +384,7 @@ def kamikaze(driver: Scheduled, *, policy: str = "detach", signals: bool = False
 SCENARIOS: dict[str, Scenario] = {
     "queue": queue,
     "locked": locked,
+    "rm": rm,
     "unlink": unlink,
     "unlink_link": unlink_link,
     "pool": pool,

@@ -213,6 +213,8 @@ class Scheduled(Driver):
 
     def close(self) -> None:
         """Drop what is still under way."""
+        if self.events is not None:
+            self.events.close()
         for coroutine in self._coroutines.values():
             coroutine.close()
         self._coroutines.clear()
