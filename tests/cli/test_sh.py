@@ -209,7 +209,7 @@ def test_mv_renames_and_moves_into_directories() -> None:
 
 def test_cp_copies_trees_with_links_and_attributes() -> None:
     out = memory(
-        "mkdir -p a/b; echo data > a/b/f; chmod 400 a/b/f; chmod 500 a/b; ln -s b a/l; xattr set user.k v a/b/f;"
+        "mkdir -p a/b; echo data > a/b/f; xattr set user.k v a/b/f; chmod 400 a/b/f; chmod 500 a/b; ln -s b a/l;"
         "cp -rp a c; tree c; cat c/b/f; xattr get user.k c/b/f; stat c/b; stat c/b/f a/b/f"
     ).stdout
     assert out.startswith("c\n├── b\n│   └── f\n└── l -> b\n\n1 directory, 2 files\ndata\nv\n")

@@ -51,6 +51,7 @@ def test_statfs_of_another_user_is_answered_with_nothing(mock_daemon: MockDaemon
 
 
 @owners_only
+@pytest.mark.skipif(os.getuid() != 0, reason="the program changes its user")
 def test_a_descriptor_that_was_handed_on_can_be_read_but_not_looked_at(
     mock_daemon: MockDaemon, fuse_process: Process
 ) -> None:

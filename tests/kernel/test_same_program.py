@@ -228,10 +228,26 @@ def shown(st: os.stat_result) -> tuple[object, ...]:
     return oct(st.st_mode), st.st_nlink, st.st_uid, st.st_gid, size
 
 
+def contents(system: Any, path: str) -> bytes | int | None:
+    try:
+        fd = system.open(path, os.O_RDONLY)
+    except PermissionError as failed:
+        return failed.errno
+    try:
+        data: bytes = system.read(fd, 1 << 20)
+        return data
+    finally:
+        system.close(fd)
+
+
 def tree(system: Any, top: str) -> dict[str, object]:
     """All that is there, with contents and attributes."""
     found: dict[str, object] = {}
-    for name in sorted(system.listdir(top)):
+    try:
+        names = system.listdir(top)
+    except PermissionError as failed:  # an ordinary user's program may have shut itself out
+        return {top: failed.errno}
+    for name in sorted(names):
         path = f"{top}/{name}"
         st = system.stat(path, follow_symlinks=False)
         found[path] = shown(st)
@@ -240,9 +256,7 @@ def tree(system: Any, top: str) -> dict[str, object]:
         elif stat.S_ISLNK(st.st_mode):
             found[path] = system.readlink(path)
         elif stat.S_ISREG(st.st_mode):
-            fd = system.open(path, os.O_RDONLY)
-            found[path] = (found[path], system.read(fd, 1 << 20))
-            system.close(fd)
+            found[path] = (found[path], contents(system, path))
     return found
 
 

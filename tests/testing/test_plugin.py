@@ -37,7 +37,7 @@ def test_the_example_of_the_documentation_passes(run) -> None:  # type: ignore[n
     run(example).assert_outcomes(passed=1)
     result = run(example.replace("offset=3", "offset=0"))
     result.assert_outcomes(failed=1)
-    shown = page.split("the mock daemon ---")[1].split("lock_owner")[0].splitlines()[1:]
+    shown = page.split("the mock daemon ---")[1].split(" write_flags")[0].splitlines()[1:]
     assert "\n".join(shown) in result.stdout.str()
 
 
