@@ -249,7 +249,11 @@ def tree(system: Any, top: str) -> dict[str, object]:
         return {top: failed.errno}
     for name in sorted(names):
         path = f"{top}/{name}"
-        st = system.stat(path, follow_symlinks=False)
+        try:
+            st = system.stat(path, follow_symlinks=False)
+        except PermissionError as failed:
+            found[path] = failed.errno
+            continue
         found[path] = shown(st)
         if stat.S_ISDIR(st.st_mode):
             found |= tree(system, path)

@@ -132,7 +132,9 @@ class Copier:
         meter = Meter(self.run.messages, path, st.st_size)
         with _opened(self.source, path, os.O_RDONLY) as source:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            with _opened(self.target, target, flags, stat.S_IMODE(st.st_mode) & 0o777) as fd:
+            # Its owner may write to it until it has its attributes.
+            mode = stat.S_IMODE(st.st_mode) & 0o777 | (stat.S_IWUSR if self.preserve else 0)
+            with _opened(self.target, target, flags, mode) as fd:
                 try:
                     while data := self.source.read(source, CHUNK):
                         write_all(self.target, fd, data)
