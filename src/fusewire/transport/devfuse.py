@@ -46,7 +46,8 @@ class DevFuse:
         self.events: EventStream | None = None
         os.set_blocking(fd, True)
         self._file = io.FileIO(fd, "r+", closefd=False)  # cheaper than os.readv and os.write
-        self._read, self._write = self._file.readinto, self._file.write
+        self.read, self.write = self._file.readinto, self._file.write
+        self.straight = 0
         self._looks = False
         self._until_weighed = 0  # requests
 
@@ -59,13 +60,12 @@ class DevFuse:
             return self._weigh(buffer)
         if self._looks and not self._look():
             return self._give_up(buffer)
-        read = self._read  # to a name: what is not a method is slow to call where it is found
-        return read(buffer) or 0
+        return self.read(buffer) or 0
 
     def _receive_telling(self, buffer: memoryview) -> int:
         self._tell(Kind.ENTER, "sys_read")
         try:
-            return self._read(buffer) or 0
+            return self.read(buffer) or 0
         finally:
             self._tell(Kind.LEAVE, "sys_read")
 
@@ -73,9 +73,9 @@ class DevFuse:
         """Sleep for this one, and see whether to look for the next ones. Not on a single processor, where the caller
         cannot go on before we sleep; which ones are ours may change."""
         since = perf_counter()
-        size = self._read(buffer)
+        size = self.read(buffer)
         self._looks = NEAR < perf_counter() - since < DENSE and len(os.sched_getaffinity(0)) > 1
-        self._until_weighed = WEIGH_LOOKING if self._looks else WEIGH
+        self._until_weighed, self.straight = (WEIGH_LOOKING, 0) if self._looks else (0, WEIGH)
         return size or 0
 
     def _look(self) -> bool:
@@ -93,9 +93,9 @@ class DevFuse:
     def _give_up(self, buffer: memoryview) -> int:
         """We looked in vain. If one comes just then, whoever sent it waited for our processor."""
         since = perf_counter()
-        size = self._read(buffer)
+        size = self.read(buffer)
         self._looks = False
-        self._until_weighed = BACK_OFF if perf_counter() - since < DENSE else WEIGH
+        self._until_weighed, self.straight = 0, BACK_OFF if perf_counter() - since < DENSE else WEIGH
         return size or 0
 
     def send(self, answer: Answer) -> None:
@@ -103,7 +103,7 @@ class DevFuse:
         if self.events is not None:
             return self._send_telling(answer)
         if len(answer) == 1:
-            write = self._write
+            write = self.write
             try:
                 write(answer[0])
             except ValueError:

@@ -46,7 +46,11 @@ def _prodding() -> None:
 
 
 class Channel(Protocol):
-    """What carries messages. ``receive`` is called by one thread at a time, ``send`` by any."""
+    """What carries messages. ``receive`` is called by one thread at a time, ``send`` by any.
+
+    One may have ``straight``, ``read`` and ``write``, too: after a ``receive`` so many messages as ``straight`` says may be
+    read by ``read``, and answers of one buffer to them written by ``write``, which are system calls and nothing else.
+    """
 
     events: EventStream | None
 
@@ -125,12 +129,20 @@ class Readers:
         condition would stay slow for ever.
         """
         receive, handle, send = self.channel.receive, self.session.answer, self.channel.send
-        buffer = seat.buffer
+        channel: Any = self.channel
+        read: Any = getattr(channel, "read", None)
+        write: Any = getattr(channel, "write", None)
+        buffer, straight = seat.buffer, 0
         while True:
             if self._reader is not seat:
                 return True
             try:
-                size = receive(buffer)
+                if straight:
+                    straight -= 1
+                    size = read(buffer)
+                else:
+                    size = receive(buffer)
+                    straight = channel.straight if read else 0
             except OSError as error:
                 match after_read(error):
                     case Next.AGAIN:
@@ -146,7 +158,10 @@ class Readers:
             answer: Any = handle(seat, size)
             if answer.__class__ is tuple:
                 try:
-                    send(answer)
+                    if straight and len(answer) == 1:
+                        write(answer[0])
+                    else:
+                        send(answer)
                 except Exception as error:
                     self._refused(buffer[:size], answer, error)
             elif answer is not None:
@@ -155,6 +170,8 @@ class Readers:
 
     def _refused(self, message: memoryview | bytes, answer: Answer, error: Exception) -> None:
         """The kernel did not take an answer. Where the caller still waits for one, it gets EIO."""
+        if isinstance(error, ValueError):  # Python's own for a file that was closed
+            return
         meaning = after_write(error) if isinstance(error, OSError) else Next.FAIL
         if meaning is Next.STOP:
             return
