@@ -170,10 +170,10 @@ class FuseDir(FuseAttr):
         try:
             args = Args(Opcode.READLINK, inode.nodeid, (), out, argvar=True, creds=task.creds)
             size = await self.connection.call(task, args)
-            target = bytes(memoryview(out)[:size])
+            target = bytes(memoryview(out)[:size]).partition(b"\0")[0]
         finally:
             self.give_memory(out)
             inode.put(task)
         if self.flags & InitFlag.CACHE_SYMLINKS:
             inode.link = target
-        return target.partition(b"\0")[0]
+        return target
