@@ -76,7 +76,7 @@ class InputQueue:
         await self.waitq.wait_asleep(task, self._to_read, self._idle, True)
 
     def _to_read(self) -> bool:
-        return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
+        return self.request_pending or not self.connected
 
     def resend(self, task: Task | None) -> None:
         """NOTIFY_RESEND (7.40): what was read and not answered is to be read again, first, under a number that says so."""

@@ -68,7 +68,8 @@ class WaitQueue:
             return
         slept = False
         while True:
-            waiter = self.prepare(task, exclusive)
+            waiter = Waiter(task, exclusive)
+            self.waiters.append(waiter)
             try:
                 if task.points:
                     await task.point("prepared to wait")
@@ -89,23 +90,13 @@ class WaitQueue:
                     self.wake_one()  # the wake-up was for one of us, and it is not me
                 raise
             finally:
-                self.finish(waiter)
+                task.sleep = None
+                if not waiter.woken:
+                    self.waiters.remove(waiter)
             if satisfied:
                 break
         if slept and task.events is not None:
             task.step("woken up")
-
-    def prepare(self, task: Task, exclusive: bool) -> Waiter:
-        """Put a task on the queue that is about to look whether it has to sleep (Linux's prepare_to_wait)."""
-        waiter = Waiter(task, exclusive)
-        self.waiters.append(waiter)
-        return waiter
-
-    def finish(self, waiter: Waiter) -> None:
-        """It does not sleep any more (Linux's finish_wait)."""
-        waiter.task.sleep = None
-        if not waiter.woken:
-            self.waiters.remove(waiter)
 
     def wake_up(self, task: Task, *, all: bool = False) -> None:
         """``task`` wakes whoever sleeps here: all, or the non-exclusive ones and one exclusive."""
