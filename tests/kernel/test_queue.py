@@ -234,7 +234,7 @@ def test_a_woken_waiter_that_is_killed_before_it_runs_passes_its_slot_on() -> No
     message = OUT_HEADER.pack(OutHeader(16, 0, unique))
     queue.driver.begin(task, queue.device.write(task, (message,)))
     while not first.done:  # its slot has just been given to the next one ...
-        queue.driver.advance_task(next(iter(queue.driver.ready)))
+        queue.driver.advance_task(next(iter(queue.driver.ready.values())))
     doomed.task.kill(signal.SIGKILL)  # ... which is killed before it can take it
     queue.driver.go()
     assert queue.read().unique

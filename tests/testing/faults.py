@@ -29,8 +29,7 @@ class Fault(NamedTuple):
 
 DYING = """\
             satisfied = condition()
-            signalled = task.dying or task.pending_signals
-            if signalled and not satisfied and task.signal_pending(sleep.mode):
+            if not satisfied and (task.dying or task.pending_signals) and task.signal_pending(sleep.mode):
                 task.step("interrupted by signal")
                 raise Interrupted(self.name, bool(task.dying))
         except BaseException:

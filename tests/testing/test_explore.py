@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import itertools
 import signal
 from typing import Any
 
 import pytest
 
-from fusewire.kernel.queue import LINUX, State, Task
+from fusewire.kernel.queue import LINUX, Connection, Device, Request, State, Task, WaitQueue
+from fusewire.kernel.queue.request import RequestList
 from fusewire.testing import Endless, Nondeterministic, Outside, Scene, Scheduled, Stuck, explore, replay, sample
-from fusewire.testing.explore import Scenario
+from fusewire.testing.explore import Scenario, _Run
+from fusewire.testing.fingerprint import OWN, SETTLED
 from fusewire.testing.scenarios import SCENARIOS, FileScene, QueueScene, locked, pool, queue, unlink, unlink_link
+from fusewire.testing.schedule import at_random
+
+fingerprint = importlib.import_module("fusewire.testing.fingerprint")
 
 PARENT = (
     'daemon:2 waits on inode semaphore for "/", which only rm:4 could end;\n'
@@ -77,9 +83,9 @@ def _finish(scene: Any, tasks: list[Any], helpers: list[Any]) -> None:
     """Let ``tasks`` go on until they cannot. A page that is being copied is finished by whoever copies it."""
     driver = scene.driver
     for _ in range(1000):
-        ready = [task for task in tasks if task in driver.ready]
+        ready = [task for task in tasks if task.pid in driver.ready]
         if not ready and any(req.locked for req in scene.fc.unused_list.in_use):
-            ready = [task for task in helpers if task in driver.ready]
+            ready = [task for task in helpers if task.pid in driver.ready]
         if not ready:
             return
         driver.advance_task(ready[0])
@@ -166,8 +172,7 @@ def test_the_queue_with_a_signal_a_kill_and_an_abort_never_loses_a_request() -> 
     assert report.complete, report.findings
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preemptions", [0, 1])
+@pytest.mark.parametrize("preemptions", [0, *(pytest.param(most, marks=pytest.mark.slow) for most in (1, 2))])
 def test_two_callers_two_workers_a_signal_a_kill_and_an_abort(preemptions: int) -> None:
     report = explore(queue, preemptions=preemptions)
     print(report)
@@ -201,9 +206,9 @@ def _readable(scene: Any) -> str:
         (req.unique, req.state.name, req.locked, req.aborted, req.detached, repr(req.caller), repr(req.reader))
         for req in fc.unused_list.in_use
     )
-    got = sorted((repr(task), what) for task, what in getattr(scene, "got", {}).items())
-    ready = sorted(map(repr, scene.driver.ready))
-    return repr((tasks, requests, got, ready, fc.connected, fc.num_waiting, list(fc.interrupts), list(fc.forgets)))
+    back = sorted(getattr(scene, "back", ()))
+    ready = sorted(map(repr, scene.driver.ready.values()))
+    return repr((tasks, requests, back, ready, fc.connected, fc.num_waiting, list(fc.interrupts), list(fc.forgets)))
 
 
 @pytest.mark.parametrize(
@@ -222,14 +227,48 @@ def test_with_hashing_it_sees_the_very_states_and_finds_what_a_plain_search_does
     assert _states(scenario, preemptions, hashing=True) == _states(scenario, preemptions, hashing=False)
 
 
+@pytest.mark.parametrize("scenario", [queue, functools.partial(unlink, signals=True), pool, SCENARIOS["kamikaze"]])
+def test_what_the_fingerprint_takes_for_settled_never_changes_in_a_run(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: dict[tuple[int, str], Any] = {}
+    looked_into: list[Any] = []  # and so kept: no address is used twice
+
+    def reader(kind: type) -> Any:
+        read = make_reader(kind)
+        names = [name for cls in kind.__mro__ for name in (*SETTLED.get(cls, ()), *OWN.get(cls, ())) if name != "free"]
+
+        def looking(one: Any, add: Any) -> Any:
+            looked_into.append(one)
+            for name in names:
+                value = getattr(one, name, None)
+                if value is not None:  # made when it is first asked for, or never
+                    known = first.setdefault((id(one), name), value)
+                    assert known is value or known == value, f"{kind.__name__}.{name} was {known}, is {value}"
+            return read(one, add)
+
+        return looking
+
+    make_reader = fingerprint._reader
+    monkeypatch.setattr(fingerprint, "_reader", reader)
+    builtin = {
+        kind: read for kind, read in fingerprint._READERS.items() if kind.__module__ in ("builtins", "functools")
+    }
+    monkeypatch.setattr(fingerprint, "_READERS", builtin)
+    for seed in range(20):
+        run, choose = _Run(scenario, 1000), at_random(seed)
+        while run.driver.ready:
+            run.state()
+            run.go(choose([run.driver.ready[pid] for pid in sorted(run.driver.ready)]).pid)
+        run.driver.close()
+    assert {type(one) for one in looked_into} >= {Connection, Device, Request, RequestList, WaitQueue}
+
+
 def test_the_same_state_reached_twice_has_the_same_fingerprint_and_another_has_not() -> None:
     def state(steps: int) -> int:
-        from fusewire.testing.explore import _Run
-
         run = _Run(queue, 1000)
         for _ in range(steps):
-            ready = run.ready()
-            run.go(run.default(ready), ready)
+            run.go(run.default())
         state = run.state()
         run.driver.close()
         return state

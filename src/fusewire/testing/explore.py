@@ -9,6 +9,7 @@ task go on at step 7 and the first at step 31.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -84,40 +85,69 @@ class Report(NamedTuple):
 
 
 class _Run:
-    """One run of a scenario, step by step."""
+    """One run of a scenario, step by step. Tasks are their pids."""
 
     def __init__(self, scenario: Scenario, limit: int, events: EventStream | None = None) -> None:
         self.driver = Scheduled(limit=limit, events=events)
         self.scene = scenario(self.driver)
-        self.current: Task | None = None
-        self.choices: list[int] = []  # the pid of who went on, step by step
-        self.departures: list[tuple[int, int]] = []  # steps at which it was not the default
+        self.choices: list[int] = []  # who went on, step by step
 
-    def default(self, ready: list[Task]) -> Task:
-        return self.current if self.current in ready else ready[0]
+    @property
+    def current(self) -> int:
+        """Who went on last; 0 when nobody has."""
+        return self.choices[-1] if self.choices else 0
 
-    def ready(self) -> list[Task]:
-        return sorted(self.driver.ready, key=lambda task: task.pid)
+    def default(self) -> int:
+        current = self.current
+        return current if current in self.driver.ready else min(self.driver.ready)
 
-    def go(self, task: Task, ready: list[Task]) -> None:
-        """One step of ``task``, then the check."""
-        if task is not self.default(ready):
-            self.departures.append((len(self.choices), task.pid))
-        self.choices.append(task.pid)
-        self.current = task
-        self.driver.advance_task(task)
-        if self.driver.failure is not None:
-            raise self.driver.failure
+    def go(self, pid: int) -> None:
+        """One step of the task ``pid``, then the check."""
+        driver = self.driver
+        task = driver.ready.get(pid)
+        if task is None:
+            while not driver.ready and driver.step():  # time passes
+                pass
+            task = driver.ready.get(pid)
+        if task is None:
+            raise Nondeterministic(
+                f"task {pid} was to go on at step {len(self.choices)}, and cannot: something but the schedule decides"
+            )
+        self.choices.append(pid)
+        driver.advance_task(task)
+        if driver.failure is not None:
+            raise driver.failure
         self.scene.check()
+
+    def go_on(self) -> bool:
+        """False at the end, when nobody can go on."""
+        while not self.driver.ready:
+            if not self.driver.step():
+                self.scene.end()
+                return False
+        return True
 
     def state(self) -> int:
         driver = self.driver
-        return fingerprint(
-            (*self.scene.roots, driver.now(), *((task, driver._coroutines.get(task)) for task in driver._coroutines))
-        )
+        return fingerprint((*self.scene.roots, driver.now(), *driver._coroutines, *driver._coroutines.values()))
 
-    def schedule(self) -> str:
-        return " ".join(f"{step}{_letters(pid)}" for step, pid in self.departures)
+
+def _schedule(scenario: Scenario, limit: int, choices: Iterable[int]) -> str:
+    """The text of a run that went so: where it departs from the default."""
+    run = _Run(scenario, limit)
+    words = []
+    try:
+        for step, pid in enumerate(choices):
+            if run.driver.ready and pid != run.default():
+                words.append(f"{step}{_letters(pid)}")
+            run.go(pid)
+    except Nondeterministic:
+        raise
+    except Exception:
+        pass  # the last step, which is what was found
+    finally:
+        run.driver.close()
+    return " ".join(words)
 
 
 def explore(
@@ -138,31 +168,89 @@ def explore(
     there. ``limit``: the most steps of a run. Stops after ``stop_at`` findings. Raises :class:`Nondeterministic`.
     """
     began = time.monotonic()
+    search = _Search(scenario, preemptions, hashing, limit)
     probing = _Probing(scenario, probes, limit)
-    known: dict[tuple[int, int], int] = {}
+    look = probing.look if probes else None
     findings: list[Finding] = []
-    schedules = steps = 0
-    left: list[tuple[tuple[int, ...], int]] = [((), 0)]
-    while left and len(findings) < stop_at and (max_schedules is None or schedules < max_schedules):
-        prefix, used = left.pop()
+    while len(findings) < stop_at and (max_schedules is None or search.schedules < max_schedules):
+        way = search.next()
+        if way is None:
+            break
         run = _Run(scenario, limit)
-        schedules += 1
         try:
-            _follow(run, prefix)
-            for choices, cost in _branches(run, used, preemptions, known, hashing, probing.look if probes else None):
-                left.append((choices, cost))
+            for pid in way:
+                run.go(pid)
+            search.go_on(run, look)
         except Nondeterministic:
             raise
         except Exception as error:
-            findings.append(Finding(error, run.schedule()))
+            findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
         finally:
-            steps += len(run.choices)
+            search.steps += len(run.choices)
             run.driver.close()
-        progress(schedules, len(known))
-    steps += probing.steps
-    complete = not left and len(findings) < stop_at
-    states = max(len(known), len(probing.states))
-    return Report(tuple(findings), schedules, states, steps, time.monotonic() - began, complete)
+        progress(search.schedules, len(search.gone))
+    states = max(len(search.gone), len(probing.states))
+    complete = search.done and len(findings) < stop_at
+    steps = search.steps + probing.steps
+    return Report(tuple(findings), search.schedules, states, steps, time.monotonic() - began, complete)
+
+
+class _Search:
+    """Which ways are still to be gone. What costs fewer preemptions comes first, so each task goes on from each state once: the
+    first time cost the fewest."""
+
+    def __init__(self, scenario: Scenario, preemptions: int, hashing: bool, limit: int) -> None:
+        self.hashing = hashing
+        self.gone: dict[int, int] = {}  # by state: who has gone on from it, as bits
+        self.schedules = self.steps = 0
+        # By the preemptions that they cost: the choices up to a state, that state, and who is to go on from it.
+        self._left: list[list[tuple[array[int], int, int]]] = [[] for _ in range(preemptions + 1)]
+        self._left[0].append((array("I"), 0, 0))
+        self._used = 0
+
+    @property
+    def done(self) -> bool:
+        return not any(self._left)
+
+    def next(self) -> Sequence[int] | None:
+        """The choices with which the next run is to begin; None when there is none left."""
+        for used, left in enumerate(self._left):
+            self._used = used
+            while left:
+                way, state, pid = left.pop()
+                if not pid or self._first(state, pid):
+                    self.schedules += 1
+                    return way + array("I", (pid,)) if pid else way
+        return None
+
+    def _first(self, state: int, pid: int) -> bool:
+        """Whether that task goes on from that state for the first time."""
+        if not self.hashing:
+            return True
+        gone = self.gone.get(state, 0)
+        self.gone[state] = gone | 1 << pid
+        return not gone >> pid & 1
+
+    def go_on(self, run: _Run, look: Callable[[_Run], None] | None) -> None:
+        """By default to the end, or to a state that was reached before; and remember all other ways that could be gone."""
+        used, most = self._used, len(self._left) - 1
+        ready = run.driver.ready
+        while True:
+            if look is not None:
+                look(run)
+            if not run.go_on():
+                return
+            default = run.default()
+            if len(ready) > 1:
+                preempting = run.current in ready
+                if not preempting or used < most:
+                    state = run.state() if self.hashing else 0
+                    gone = self.gone.get(state, 0)
+                    left, way = self._left[used + preempting], array("I", run.choices)
+                    left += [(way, state, pid) for pid in sorted(ready) if pid != default and not gone >> pid & 1]
+                    if not self._first(state, default):
+                        return
+            run.go(default)
 
 
 class _Probing:
@@ -183,54 +271,12 @@ class _Probing:
         for probe in self.probes:
             again = _Run(self.scenario, self.limit)
             try:
-                _follow(again, tuple(run.choices))
+                for pid in run.choices:
+                    again.go(pid)
                 probe(again.scene)
             finally:
                 self.steps += len(again.choices)
                 again.driver.close()
-
-
-def _follow(run: _Run, prefix: tuple[int, ...]) -> None:
-    for pid in prefix:
-        ready = run.ready()
-        task = next((task for task in ready if task.pid == pid), None)
-        if task is None:
-            raise Nondeterministic(
-                f"task {pid} was to go on at step {len(run.choices)}, and cannot: something but the schedule decides"
-            )
-        run.go(task, ready)
-
-
-def _branches(
-    run: _Run,
-    used: int,
-    preemptions: int,
-    known: dict[tuple[int, int], int],
-    hashing: bool,
-    look: Callable[[_Run], None] | None,
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Go on by default to the end, and tell of all other ways that could be gone from here."""
-    while True:
-        if look is not None:
-            look(run)
-        ready = run.ready()
-        if not ready:
-            if not run.driver.step():
-                run.scene.end()
-                return
-            continue
-        default = run.default(ready)
-        preempting = run.current in ready
-        if len(ready) > 1 and (not preempting or used < preemptions):
-            if hashing:
-                state = run.state(), run.current.pid if preempting and run.current else 0
-                if known.get(state, preemptions + 1) <= used:
-                    return
-                known[state] = used
-            for other in ready:
-                if other is not default:
-                    yield (*run.choices, other.pid), used + preempting
-        run.go(default, ready)
 
 
 def sample(
@@ -247,7 +293,7 @@ def sample(
         try:
             _go_by(run, choose)
         except Exception as error:
-            findings.append(Finding(error, run.schedule()))
+            findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
             if len(findings) >= stop_at:
                 break
         finally:
@@ -258,13 +304,9 @@ def sample(
 
 
 def _go_by(run: _Run, choose: Choose) -> None:
-    while True:
-        ready = run.ready()
-        if ready:
-            run.go(choose(ready), ready)
-        elif not run.driver.step():
-            run.scene.end()
-            return
+    ready = run.driver.ready
+    while run.go_on():
+        run.go(choose([ready[pid] for pid in sorted(ready)]).pid)
 
 
 def replay(
@@ -282,10 +324,8 @@ def replay(
     begun(run.scene)
 
     def choose(ready: list[Task]) -> Task:
-        pid = departures.get(len(run.choices))
-        if pid is None:
-            return run.default(ready)
-        task = next((task for task in ready if task.pid == pid), None)
+        pid = departures.get(len(run.choices), run.default())
+        task = run.driver.ready.get(pid)
         if task is None:
             raise Nondeterministic(
                 f"{_letters(pid)} cannot go on at step {len(run.choices)}: not a schedule of this scenario"

@@ -8,21 +8,56 @@ address. What only looks back (events, counters of steps) is left out.
 from __future__ import annotations
 
 import enum
+import functools
 import types
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import dropwhile
+from operator import attrgetter
 from typing import Any
 
 from ..drive import Driver, Kernel, Process
 from ..inspect.events import EventStream
-from ..kernel.queue import Policy
+from ..kernel.queue import Connection, Device, Policy, Request, Semaphore, Sleep, Task, WaitQueue
+from ..kernel.queue.background import Background
+from ..kernel.queue.pool import RequestPool
+from ..kernel.queue.request import RequestList
+from ..kernel.queue.timeouts import Timeouts
 from ..wire.layout import Layout
-from ..wire.table import Dialect
 
 _ATOMS = (type(None), bool, int, float, str, bytes, type, types.BuiltinFunctionType, types.ModuleType)
 _LOOKS_BACK = (EventStream, Driver, Kernel, Process)  # what they hold that matters is reached through tasks and roots
-_CONSTANT = (enum.Enum, Layout, Policy, Dialect)  # each is the same object in every run
-_fields: dict[type, tuple[str, ...]] = {}
+_CONSTANT = (enum.Enum, Layout, Policy)  # each is the same object in every run
+# What an object has from the moment it is made, and what is known from its place: the same in every run.
+SETTLED: dict[type, frozenset[str]] = {
+    Task: frozenset({"comm", "events", "on_wake", "points", "worker"}),
+    Sleep: frozenset({"_mode", "enders", "idle"}),
+    WaitQueue: frozenset({"name"}),
+    Semaphore: frozenset({"connection", "name"}),
+    Request: frozenset({"asleep"}),
+    RequestList: frozenset({"_added", "_removed", "by"}),
+    RequestPool: frozenset({"connection", "free", "limit", "reserve"}),  # of those that are free: see fingerprint()
+    Background: frozenset({"connection"}),
+    Timeouts: frozenset({"call_at", "clock", "connection"}),
+    Connection: frozenset({"_idle", "call_at", "clock", "notify", "number", "policy"}),
+    Device: frozenset({"_connection", "take_back", "unread"}),
+}
+# Containers that an object never changes for others, and nobody else has.
+OWN: dict[type, tuple[str, ...]] = {
+    Task: ("handlers", "pending_signals"),
+    WaitQueue: ("waiters",),
+    Semaphore: ("waiters",),
+    RequestList: ("requests",),
+    Background: ("bg_queue", "owed"),
+    Timeouts: ("deadlines",),
+    Connection: ("devices", "forgets", "interrupts", "lock_waiters"),
+    Device: ("io",),
+}
+# And those whose order only those see who look on: how they are to be ordered instead.
+UNORDERED: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    RequestPool: ("in_use", attrgetter("key")),
+    Connection: ("readers", attrgetter("pid")),
+}
 
 
 def fingerprint(roots: Iterable[Any]) -> int:
@@ -30,34 +65,35 @@ def fingerprint(roots: Iterable[Any]) -> int:
     tokens: list[Any] = []
     add = tokens.append
     seen: dict[int, int] = {}
-    # Locals are made when they are asked for: what was seen is kept, or its address might be used again before we end.
-    keep: list[Any] = []
-    stack = list(roots)
-    stack.reverse()
-    pop, extend, reader_of = stack.pop, stack.extend, _READERS.get
-    while stack:
-        one = pop()
+    # All that was reached, to be looked at one after the other. Locals are made when they are asked for: what was seen stays
+    # here, or its address might be used again before we end.
+    reached = list(roots)
+    pools: list[RequestPool] = []
+    reach, reader_of, known_at = reached.extend, _READERS.get, seen.get
+    for one in reached:
         kind = one.__class__
         if kind in _ATOM_KINDS:
             add(one)
             continue
         address = id(one)
-        known = seen.get(address)
+        known = known_at(address)
         if known is not None:
             add(known)
             continue
         reader = reader_of(kind)
         if reader is None:
             reader = _READERS[kind] = _reader(kind)
-        if reader is _itself:
-            add(address)
-            continue
-        seen[address] = len(keep)
-        keep.append(one)
-        parts = reader(one, add)
+        if kind is RequestPool:
+            pools.append(one)
+        seen[address] = len(seen)
         add(kind)
-        add(len(parts))
-        extend(parts)
+        parts = reader(one, add)
+        if parts:
+            add(len(parts))
+            reach(parts)
+    for pool in pools:
+        # A request on fc->unused_list is as new, and counts only where somebody else still has it; the last is taken first.
+        tokens += dropwhile(lambda known: known is None, [known_at(id(req)) for req in pool.free])
     return hash(tuple(tokens))
 
 
@@ -75,26 +111,59 @@ def _reader(kind: type) -> Reader:
         return lambda one, add: [part for item in one.items() for part in item]
     if issubclass(kind, (set, frozenset)):
         return lambda one, add: sorted(one, key=repr)
-    return _object
+    return _object_reader(kind)
 
 
-def _object(one: Any, add: Callable[[Any], None]) -> list[Any]:
-    kind = type(one)
-    fields = _fields.get(kind)
-    if fields is None:
-        fields = _fields[kind] = tuple(
-            name
-            for cls in kind.__mro__
-            for name in _slots(cls)
-            if name not in ("__weakref__", "__dict__")
-        )  # fmt: skip
-    parts = [getattr(one, name, None) for name in fields]
-    own = getattr(one, "__dict__", None)
-    if own:
-        parts.extend(own.values())
-    elif not fields:
-        parts.append(one.__reduce__())  # what is written in C says itself what it holds; a lock refuses, and rightly
-    return parts
+def _object_reader(kind: type) -> Reader:
+    """What an object holds, but for what is settled; what it keeps in containers of its own at once."""
+    left_out = frozenset[str]().union(*(SETTLED.get(cls, ()) for cls in kind.__mro__))
+    own = tuple(name for cls in kind.__mro__ for name in OWN.get(cls, ()))
+    slots = [name for cls in kind.__mro__ for name in _slots(cls) if name not in ("__weakref__", "__dict__")]
+    if kind.__dictoffset__ == 0 and not slots:
+        return lambda one, add: [one.__reduce__()]  # written in C, it says what it holds; a lock refuses, and rightly
+    unordered = [UNORDERED[cls] for cls in kind.__mro__ if cls in UNORDERED]
+    left_out = left_out.union(own, (name for name, _ in unordered))
+    get_own = _getter(own)
+    fields = [name for name in slots if name not in left_out]
+    get: Callable[[Any], tuple[Any, ...]] = _getter(fields)
+    names: tuple[str, ...] = ()
+
+    def read(one: Any, add: Callable[[Any], None]) -> Collection[Any]:
+        nonlocal get, names
+        if has_dict and tuple(one.__dict__) != names:
+            names = tuple(one.__dict__)
+            get = _getter([*fields, *(name for name in names if name not in left_out)])
+        parts = get(one)
+        for held in get_own(one):
+            add(len(held))
+            if held:
+                parts += (
+                    tuple(part for item in held.items() for part in item) if held.__class__ is dict else tuple(held)
+                )
+        for name, key in unordered:
+            held = sorted(getattr(one, name), key=key)
+            add(len(held))
+            parts += tuple(held)
+        return parts
+
+    has_dict = kind.__dictoffset__ != 0
+    return read
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """All of them at once; None for a slot that is empty."""
+    if not names:
+        return lambda one: ()
+    get = attrgetter(*names)
+
+    def read(one: Any) -> tuple[Any, ...]:
+        try:
+            found = get(one)
+        except AttributeError:
+            return tuple(getattr(one, name, None) for name in names)
+        return found if len(names) > 1 else (found,)
+
+    return read
 
 
 def _slots(cls: type) -> tuple[str, ...]:
@@ -108,7 +177,12 @@ def _coroutine(one: types.CoroutineType[Any, Any, Any], add: Callable[[Any], Non
         return []
     add(id(frame.f_code))
     add(frame.f_lasti)
-    return [*frame.f_locals.values(), one.cr_await]
+    awaited = one.cr_await
+    # The innermost awaits a trap, which the place tells.
+    return [*frame.f_locals.values()] if awaited.__class__ is _TRAP else [*frame.f_locals.values(), awaited]
+
+
+_TRAP = type(iter(()))
 
 
 def _function(one: types.FunctionType, add: Callable[[Any], None]) -> list[Any]:
@@ -129,6 +203,10 @@ def _method(one: types.MethodType, add: Callable[[Any], None]) -> list[Any]:
     return [one.__self__]
 
 
+def _partial(one: functools.partial[Any], add: Callable[[Any], None]) -> list[Any]:
+    return [one.func, *one.args, *one.keywords.items()]
+
+
 def _memory(one: Any, add: Callable[[Any], None]) -> list[Any]:
     add(bytes(one))
     return []
@@ -145,6 +223,7 @@ _READERS: dict[type, Reader] = {
     types.CoroutineType: _coroutine,
     types.FunctionType: _function,
     types.MethodType: _method,
+    functools.partial: _partial,
     bytearray: _memory,
     memoryview: _memory,
 }

@@ -53,7 +53,7 @@ SIZE = 8  # bytes of an answer
 
 
 class QueueScene(Scene):
-    """``callers`` ask and ``workers`` answer, on one connection. What callers got is in ``got``."""
+    """``callers`` ask and ``workers`` answer, on one connection. Who of them is ``back`` got an answer, or an errno."""
 
     def __init__(self, driver: Scheduled, policy: Policy, pool: int) -> None:
         self.fc = Connection(1, policy, pool, clock=driver.now, call_at=driver.call_at)
@@ -61,10 +61,11 @@ class QueueScene(Scene):
         self.fc.initialize(LATEST, 4096)
         self.callers: list[Task] = []
         self.workers: list[Task] = []
-        self.got: dict[Task, str] = {}
+        self.back: set[int] = set()  # by their pids
         self.memory: list[bytearray] = []  # that was freed, and will be used again
+        self.begun = 0  # of the callers
         self._pid = 0
-        super().__init__(driver, self.fc, self.got, self.memory)
+        super().__init__(driver, self.fc, self.back, self.memory)
 
     def task(self, name: str) -> Task:
         self._pid += 1
@@ -74,14 +75,20 @@ class QueueScene(Scene):
         return task
 
     async def call(self, task: Task) -> None:
-        """A program: one request, with memory of its own for the answer; memory that is the next one's once it has left."""
+        """A program: one request, with memory of its own for the answer; memory that is the next one's once it has left.
+        An answer arrives whole or not at all."""
         out = self.memory.pop() if self.memory else bytearray(SIZE)
+        self.begun += 1
         try:
             await self.fc.call(task, Args(Opcode.GETATTR, task.pid, (), out))
-            self.got[task] = "answer" if bytes(out) == _answer_for(task.pid) else f"garbage: {bytes(out)!r}"
-        except OSError as error:
-            self.got[task] = f"errno {error.errno}"
-        self.memory.append(out)
+            if bytes(out) != _answer_for(task.pid):
+                raise AssertionError(f"{task!r} got garbage: {bytes(out)!r}")
+        except OSError:
+            pass
+        self.back.add(task.pid)
+        out[:] = bytes(SIZE)  # what is in it is nobody's any more
+        if self.begun < len(self.callers):
+            self.memory.append(out)
         task.exited = True
 
     async def work(self, task: Task) -> None:
@@ -106,12 +113,6 @@ class QueueScene(Scene):
         if header.opcode != Opcode.INTERRUPT and not task.dying:
             await self.device.write(task, (_reply(header, _answer_for(header.nodeid)),))
 
-    def check(self) -> None:
-        """An answer arrives whole or not at all."""
-        for task, got in self.got.items():
-            if got.startswith("garbage"):
-                raise AssertionError(f"{task!r} got {got}")
-
     def end(self) -> None:
         """Everyone came back, but for those whose request a worker had read that was killed: only a signal or an abort ends
         that wait."""
@@ -121,7 +122,7 @@ class QueueScene(Scene):
         if under_way:
             raise AssertionError(f"{under_way[0]!r} was never given back")
         orphaned = {req.caller for req in self.fc.unused_list.in_use}
-        missing = [task for task in self.callers if task not in self.got and task not in orphaned]
+        missing = [task for task in self.callers if task.pid not in self.back and task not in orphaned]
         if missing:
             raise AssertionError(f"{missing[0]!r} never came back")
 

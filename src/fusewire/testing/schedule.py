@@ -70,7 +70,7 @@ class Scheduled(Driver):
         self.steps = 0
         self.on_step: list[Callable[[Task], None]] = []
         self.failure: BaseException | None = None  # what the first task ended with that was no answer to a system call
-        self.ready: dict[Task, None] = {}
+        self.ready: dict[int, Task] = {}  # who can go on, by pid
         self.outcomes: dict[Task, Outcome] = {}
         self._coroutines: dict[Task, Coroutine[Any, Any, Any]] = {}
         self._values: dict[Task, Any] = {}
@@ -104,11 +104,11 @@ class Scheduled(Driver):
         task.points = True
         outcome = self.outcomes[task] = Outcome(task)
         self._coroutines[task] = coroutine
-        self.ready[task] = None
+        self.ready[task.pid] = task
         return outcome
 
     def wake(self, task: Task) -> None:
-        self.ready[task] = None
+        self.ready[task.pid] = task
 
     def now(self) -> int:
         return self._time
@@ -160,8 +160,7 @@ class Scheduled(Driver):
             self._time = max(self._time, due)
             self._timers.run(self._time)
             return True
-        ready = sorted(self.ready, key=lambda task: task.pid) if len(self.ready) > 1 else list(self.ready)
-        self.advance_task(self.choose(ready))
+        self.advance_task(self.choose([self.ready[pid] for pid in sorted(self.ready)]))
         return True
 
     def advance_task(self, task: Task) -> None:
@@ -171,7 +170,7 @@ class Scheduled(Driver):
             raise Endless(
                 f"more than {self.limit} steps: {task!r} goes on and on, now at {place(self._coroutines[task])}"
             )
-        del self.ready[task]
+        del self.ready[task.pid]
         coroutine = self._coroutines[task]
         try:
             error = self._errors.pop(task, None)
@@ -184,7 +183,7 @@ class Scheduled(Driver):
             if type(trap) is Call:
                 self._user_mode(task, trap)
             elif type(trap) is Point or (type(trap) is Sleep and task.sleep is not trap):
-                self.ready[task] = None
+                self.ready[task.pid] = task
             elif type(trap) is not Sleep:
                 where = place(self._coroutines[task])
                 raise Outside(f"{task!r} waits for {trap!r} at {where}, which is none of the kernel half's")
@@ -196,7 +195,7 @@ class Scheduled(Driver):
             self._values[task] = self.user_mode(task, call.function, *call.args)
         except Exception as error:
             self._errors[task] = error
-        self.ready[task] = None
+        self.ready[task.pid] = task
 
     def _ended(self, task: Task, result: Any, error: BaseException | None) -> None:
         outcome = self.outcomes[task]

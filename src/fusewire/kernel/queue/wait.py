@@ -66,23 +66,21 @@ class WaitQueue:
         """As :meth:`wait_event`, with a ``sleep`` that was made before: for who sleeps the same sleep again and again."""
         if condition():
             return
-        slept = False
+        slept = satisfied = False
         while True:
             waiter = Waiter(task, exclusive)
             self.waiters.append(waiter)
             try:
                 if task.points:
                     await task.point("prepared to wait")
-                signalled = task.dying or task.pending_signals
-                if not waiter.woken and not (signalled and task.signal_pending(sleep.mode)):
+                if not waiter.woken and not ((task.dying or task.pending_signals) and task.signal_pending(sleep.mode)):
                     if not slept and task.events is not None:
                         task.step(f"sleep on {self.name}")
-                    slept = True
+                        slept = True  # only who is listened to tells that it woke up
                     task.sleep = sleep
                     await sleep
                 satisfied = condition()
-                signalled = task.dying or task.pending_signals
-                if signalled and not satisfied and task.signal_pending(sleep.mode):
+                if not satisfied and (task.dying or task.pending_signals) and task.signal_pending(sleep.mode):
                     task.step("interrupted by signal")
                     raise Interrupted(self.name, bool(task.dying))
             except BaseException:
@@ -95,7 +93,7 @@ class WaitQueue:
                     self.waiters.remove(waiter)
             if satisfied:
                 break
-        if slept and task.events is not None:
+        if slept:
             task.step("woken up")
 
     def wake_up(self, task: Task, *, all: bool = False) -> None:
