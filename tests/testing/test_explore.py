@@ -120,12 +120,14 @@ PROBES = (a_fatal_signal_ends_its_wait, a_fatal_signal_ends_a_workers_wait, an_a
 @pytest.mark.parametrize(
     ("scenario", "preemptions"),
     [
-        pytest.param(functools.partial(unlink, signals=True), 2, marks=pytest.mark.slow),
+        (functools.partial(unlink, signals=True), 2),
         (functools.partial(unlink_link, signals=True), 1),
         (pool, 2),
+        (SCENARIOS["kamikaze"], 2),
         (functools.partial(queue, callers=1, workers=1), 2),
+        pytest.param(queue, 1, marks=pytest.mark.slow),
     ],
-    ids=["unlink", "unlink_link", "pool", "queue"],
+    ids=["unlink", "unlink_link", "pool", "kamikaze", "queue", "queue-2-2"],
 )
 def test_from_every_state_a_fatal_signal_ends_one_wait_and_an_abort_all_with_no_step_of_the_daemon(
     scenario: Scenario, preemptions: int
