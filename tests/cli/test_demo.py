@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from fusewire.cli import main
 
 
 def fusewire(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +44,7 @@ def test_demo_draws_the_real_rm_on_linux() -> None:
 
 
 def test_demo_deadlock_names_the_cycle_and_shows_how_it_ends() -> None:
-    shown = fusewire("demo", "deadlock")
+    shown = fusewire("demo", "deadlock", "--on", "here")
     assert shown.returncode == 0, shown.stderr
     text = shown.stdout
     assert 'waits on inode semaphore for "/", which only rm:' in text
@@ -60,3 +64,18 @@ def test_wrong_arguments_are_one_clear_error(args: list[str]) -> None:
 
 def test_version_is_shown() -> None:
     assert re.fullmatch(r"fusewire, version \d+\.\d+\.\d+\n", fusewire("--version").stdout)
+
+
+def test_without_root_one_line_says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    shown = CliRunner().invoke(main, ["demo", "kamikaze"])
+    assert shown.exit_code == 0
+    assert "needs root" in shown.output.rstrip().splitlines()[-1]
+    assert shown.output.count("Left out: the same on Linux.") == 1
+
+
+def test_linux_alone_without_root_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    failed = CliRunner().invoke(main, ["demo", "deadlock", "--on", "linux"])
+    assert failed.exit_code == 1
+    assert "needs root" in failed.output

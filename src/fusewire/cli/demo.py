@@ -16,6 +16,8 @@ from ..filesystems import MemoryFS
 from ..inspect import Diagram, Event, EventStream, Kind
 from ..linux import MountError, Watchdog, tracefs
 from ..mounting import Mounted, mount
+from ..testing.hangs import why_not
+from .demo_linux import show_on_linux
 from .demo_scenarios import show_deadlock, show_kamikaze, show_locked, show_pool
 
 MOUNTPOINT = "/mnt/fuse"
@@ -26,7 +28,14 @@ CALLS = ("newfstatat", "unlink", "unlinkat")
 
 @click.command()
 @click.argument("scenario", type=click.Choice(["unlink", *SCENES]), default="unlink")
-def demo(scenario: str) -> None:
+@click.option(
+    "--on",
+    type=click.Choice(["both", "here", "linux"]),
+    default="both",
+    show_default=True,
+    help="Our own kernel half (here), a real mount on Linux (root and /dev/fuse), or one after the other.",
+)
+def demo(scenario: str, on: str) -> None:
     """Show how a request goes through both halves of FUSE, or how it gets stuck.
 
     unlink: the real rm on a mount of this machine, then the same call on our own kernel half.
@@ -34,13 +43,33 @@ def demo(scenario: str) -> None:
     kamikaze: an answer that is written from the page that it is to fill.
     pool: the only request of the pool is in use, and the daemon needs it.
     locked: a caller that is interrupted while its answer is copied.
+
+    On Linux each hangs a mount of its own, under a watchdog; what ends it is tried out, and said.
     """
     console = Console(highlight=False, soft_wrap=True)
     if scenario == "unlink":
-        _unlink_on_linux(console)
-        _unlink_here(console)
-    else:
+        if on != "here":
+            _unlink_on_linux(console, on == "linux")
+        if on != "linux":
+            _unlink_here(console)
+        return
+    if on != "linux":
         SCENES[scenario](console)
+    if on != "here":
+        _on_linux(console, scenario, on == "linux")
+
+
+def _on_linux(console: Console, scenario: str, wanted: bool) -> None:
+    left_out = why_not()
+    if left_out and wanted:
+        raise click.ClickException(left_out)
+    if left_out:
+        console.print(f"\nLeft out: the same on Linux. {escape(left_out)}.")
+        return
+    try:
+        show_on_linux(console, scenario)
+    except (OSError, RuntimeError) as error:
+        raise click.ClickException(f"on Linux: {error}") from error
 
 
 # -- unlink --------------------------------------------------------------------------------------------------------
@@ -63,7 +92,7 @@ class Telling(MemoryFS):
         super().unlink(parent, name)
 
 
-def _unlink_on_linux(console: Console) -> None:
+def _unlink_on_linux(console: Console, wanted: bool) -> None:
     _title(console, "rm on Linux: its kernel, our daemon")
     events = EventStream()
     filesystem = Telling()
@@ -72,6 +101,8 @@ def _unlink_on_linux(console: Console) -> None:
             with mount(filesystem, path, events=events) as mounted, _guard(mounted):
                 console.print(escape(_rm_traced(mounted, filesystem, events)))
         except (MountError, RuntimeError) as error:
+            if wanted:
+                raise click.ClickException(str(error)) from error
             console.print(f"Not shown here: {escape(str(error))}.")
 
 

@@ -26,6 +26,19 @@ class Waiting(NamedTuple):
     exact: bool = True
     doing: str = ""  # the system call it is in
 
+    def words(self) -> str:
+        """Who waits on what, and who could end it."""
+        doing = f", in {self.doing}," if self.doing else ""
+        if self.opaque:
+            whom = "which something else may end" + (f", or {_either(self.enders)}" if self.enders else "")
+        elif self.task in self.enders and len(self.enders) == 1:
+            whom = "which only it itself could end"
+        elif self.enders:
+            whom = f"which {_either(self.enders)} could end"
+        else:
+            whom = "which no task is left to end"
+        return f"{self.task}{doing} waits on {self.what}, {whom}"
+
 
 class Deadlocked(NamedTuple):
     """A set of tasks that wait for each other, in the order of the cycle (or of the chain, where nobody is left)."""
@@ -38,17 +51,7 @@ class Deadlocked(NamedTuple):
 
     def words(self) -> str:
         """The cycle in words, a line a wait."""
-        lines = []
-        for wait in self.waits:
-            doing = f", in {wait.doing}," if wait.doing else ""
-            if wait.task in wait.enders and len(wait.enders) == 1:
-                whom = "which only it itself could end"
-            elif wait.enders:
-                whom = f"which {_either(wait.enders)} could end"
-            else:
-                whom = "which no task is left to end"
-            lines.append(f"{wait.task}{doing} waits on {wait.what}, {whom}")
-        return ";\n".join(lines) + "."
+        return ";\n".join(wait.words() for wait in self.waits) + "."
 
 
 class WaitGraph:

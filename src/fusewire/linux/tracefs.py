@@ -43,6 +43,18 @@ class Recording:
         text = (self._path / "trace").read_text()
         return _with_requests(_events(text.splitlines(), connection, frozenset(calls)))
 
+    def last_asleep(self) -> dict[int, int]:
+        """By thread: when it last went to sleep, or ended, in nanoseconds."""
+        last: dict[int, int] = {}
+        for line in (self._path / "trace").read_text().splitlines():
+            match = _LINE.match(line)
+            if match is None or match["name"] != "sched_switch":
+                continue
+            switch = _SWITCH.search(match["rest"])
+            if switch and switch[2][0] != "R":
+                last[int(switch[1])] = _nanoseconds(match["time"])
+        return last
+
 
 @contextlib.contextmanager
 def record(pids: Iterable[int], calls: Iterable[str]) -> Iterator[Recording]:
@@ -60,6 +72,11 @@ def record(pids: Iterable[int], calls: Iterable[str]) -> Iterator[Recording]:
         yield Recording(path)
     finally:
         path.rmdir()
+
+
+def _nanoseconds(seconds: str) -> int:
+    """The trace has microseconds."""
+    return int(seconds.replace(".", "")) * 1000
 
 
 def _with_requests(events: Iterable[Event]) -> list[Event]:
@@ -87,7 +104,7 @@ def _events(lines: Iterable[str], connection: int, calls: frozenset[str]) -> Ite
         if match is None:
             continue
         pid, comm, name, rest = int(match["pid"]), match["comm"].strip(), match["name"], match["rest"]
-        time = int(match["time"].replace(".", "")) * 1000
+        time = _nanoseconds(match["time"])
         if pid in slept:  # it runs again, or it would have no event
             slept.discard(pid)
             yield Event(time, pid, comm, Kind.STEP, "woken up")
