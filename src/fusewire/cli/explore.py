@@ -10,6 +10,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from ..inspect import Diagram, EventStream
 from ..testing.explore import Finding, Report, Scenario, Scene, explore, replay, sample
 from ..testing.scenarios import SCENARIOS
+from ..testing.stuck import STEP_SECONDS, Blocked
 from .mount import find
 
 
@@ -20,6 +21,13 @@ from .mount import find
 @click.option("--schedules", type=click.IntRange(1), help="So many schedules by chance instead.")
 @click.option("--seed", default=0, show_default=True, help="What chance begins with.")
 @click.option("--replay", "schedule", help="One schedule only, as an earlier exploration told it.")
+@click.option(
+    "--step-seconds",
+    default=STEP_SECONDS,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="The longest that one step may take.",
+)
 @click.option("--steps", default=10_000, show_default=True, type=click.IntRange(1), help="The most steps of one run.")
 def explore_command(
     scenario: str,
@@ -28,6 +36,7 @@ def explore_command(
     schedules: int | None,
     seed: int,
     schedule: str | None,
+    step_seconds: float,
     steps: int,
 ) -> None:
     """Run a scenario in every order; exit status 1 when something is found.
@@ -39,16 +48,22 @@ def explore_command(
     console = Console(highlight=False, soft_wrap=True)
     chosen: Scenario = SCENARIOS[scenario] if scenario in SCENARIOS else find(scenario)
     if schedule is not None:
-        raise SystemExit(_show(console, chosen, schedule, steps))
-    report = _run(console, chosen, preemptions, schedules, seed, steps)
+        raise SystemExit(_show(console, chosen, schedule, steps, step_seconds))
+    report = _run(console, chosen, preemptions, schedules, seed, steps, step_seconds)
     console.print(escape(str(report)))
     for found in report.findings:
-        _tell(console, chosen, found, steps, scenario)
+        _tell(console, chosen, found, steps, step_seconds, scenario)
     raise SystemExit(bool(report.findings))
 
 
 def _run(
-    console: Console, scenario: Scenario, preemptions: int, schedules: int | None, seed: int, steps: int
+    console: Console,
+    scenario: Scenario,
+    preemptions: int,
+    schedules: int | None,
+    seed: int,
+    steps: int,
+    step_seconds: float,
 ) -> Report:
     columns = TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -59,17 +74,19 @@ def _run(
                 progress.update(task, completed=run, description=f"{run} schedules, {states} states")
 
         if schedules is not None:
-            return sample(scenario, schedules=schedules, seed=seed, limit=steps, progress=tell)
-        return explore(scenario, preemptions=preemptions, limit=steps, progress=tell)
+            return sample(
+                scenario, schedules=schedules, seed=seed, limit=steps, step_seconds=step_seconds, progress=tell
+            )
+        return explore(scenario, preemptions=preemptions, limit=steps, step_seconds=step_seconds, progress=tell)
 
 
-def _tell(console: Console, scenario: Scenario, found: Finding, steps: int, name: str) -> None:
+def _tell(console: Console, scenario: Scenario, found: Finding, steps: int, step_seconds: float, name: str) -> None:
     console.print()
-    _show(console, scenario, found.schedule, steps)
+    _show(console, scenario, found.schedule, steps, step_seconds)
     console.print(f"\nAgain: fusewire explore {escape(name)} --replay {escape(repr(found.schedule))}")
 
 
-def _show(console: Console, scenario: Scenario, schedule: str, steps: int) -> int:
+def _show(console: Console, scenario: Scenario, schedule: str, steps: int, step_seconds: float) -> int:
     """Draw one run and say how it ended; returns the exit status."""
     events = EventStream()
     scenes: list[Scene] = []
@@ -80,10 +97,10 @@ def _show(console: Console, scenario: Scenario, schedule: str, steps: int) -> in
 
     status, words = 0, "Nothing goes wrong under this schedule."
     try:
-        replay(scenario, schedule, limit=steps, events=events, begun=begun)
+        replay(scenario, schedule, limit=steps, step_seconds=step_seconds, events=events, begun=begun)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--replay") from None
-    except Exception as error:
+    except (Exception, Blocked) as error:
         status, words = 1, f"{type(error).__name__}: {error}"
     columns = scenes[0].columns or {event.comm: [event.pid] for event in events}
     console.print(escape(Diagram(columns).render(events)))

@@ -10,9 +10,11 @@ from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
 from .mock import MockDaemon, attr, created, direntplus, dirents, entry, opened, written
 from .schedule import Endless, Outcome, Outside, Scheduled, at_random, pct
+from .stuck import Blocked
 
 __all__ = [
     "INVARIANTS",
+    "Blocked",
     "Broken",
     "Endless",
     "Finding",

@@ -19,6 +19,7 @@ from ..inspect.graph import Deadlocked
 from ..kernel.queue import Task
 from .fingerprint import fingerprint
 from .schedule import Choose, Endless, Scheduled, at_random, pct
+from .stuck import STEP_SECONDS, Blocked, look_at, watched
 
 
 class Scene:
@@ -61,7 +62,7 @@ class Nondeterministic(RuntimeError):
 class Finding(NamedTuple):
     """What went wrong, and under which schedule."""
 
-    error: Exception
+    error: Exception | Blocked
     schedule: str
 
 
@@ -89,8 +90,9 @@ class _Run:
 
     def __init__(self, scenario: Scenario, limit: int, events: EventStream | None = None) -> None:
         self.driver = Scheduled(limit=limit, events=events)
-        self.scene = scenario(self.driver)
         self.choices: list[int] = []  # who went on, step by step
+        look_at(self)
+        self.scene = scenario(self.driver)
 
     @property
     def current(self) -> int:
@@ -127,29 +129,32 @@ class _Run:
                 return False
         return True
 
+    def so_far(self) -> str:
+        """All its steps, as a schedule."""
+        return " ".join(f"{step}{_letters(pid)}" for step, pid in enumerate(self.choices))
+
     def state(self) -> int:
         driver = self.driver
         return fingerprint((*self.scene.roots, driver.now(), *driver._coroutines, *driver._coroutines.values()))
 
 
-def _schedule(scenario: Scenario, limit: int, choices: Iterable[int]) -> str:
-    """The text of a run that went so: where it departs from the default."""
+def _schedule(scenario: Scenario, limit: int, choices: Sequence[int]) -> str:
+    """The text of a run that went so: where it departs from the default. The last step, which is what was found, is not made
+    again: it may be one that does not come to its end."""
     run = _Run(scenario, limit)
     words = []
     try:
         for step, pid in enumerate(choices):
             if run.driver.ready and pid != run.default():
                 words.append(f"{step}{_letters(pid)}")
-            run.go(pid)
-    except Nondeterministic:
-        raise
-    except Exception:
-        pass  # the last step, which is what was found
+            if step + 1 < len(choices):
+                run.go(pid)
     finally:
         run.driver.close()
     return " ".join(words)
 
 
+@watched
 def explore(
     scenario: Scenario,
     *,
@@ -159,13 +164,15 @@ def explore(
     max_schedules: int | None = None,
     limit: int = 10_000,
     probes: Sequence[Probe] = (),
+    step_seconds: float | None = STEP_SECONDS,
     progress: Callable[[int, int], None] = lambda schedules, states: None,
 ) -> Report:
     """Run ``scenario`` under every schedule with at most ``preemptions``: places where a task that could go on does not.
 
     ``hashing``: a state that was reached before, with as many preemptions left, is not gone into again. ``probes`` are tried
     in every distinct state, each in a run of its own that goes no further: they raise when something is not possible from
-    there. ``limit``: the most steps of a run. Stops after ``stop_at`` findings. Raises :class:`Nondeterministic`.
+    there. ``limit``: the most steps of a run; ``step_seconds``: how long one may take, None for ever. Stops after ``stop_at``
+    findings. Raises :class:`Nondeterministic`, and :class:`Blocked` where no scene comes to be, or a thread is left behind.
     """
     began = time.monotonic()
     search = _Search(scenario, preemptions, hashing, limit)
@@ -183,7 +190,7 @@ def explore(
             search.go_on(run, look)
         except Nondeterministic:
             raise
-        except Exception as error:
+        except (Exception, Blocked) as error:
             findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
         finally:
             search.steps += len(run.choices)
@@ -279,8 +286,10 @@ class _Probing:
                 again.driver.close()
 
 
+@watched
 def sample(
     scenario: Scenario, *, schedules: int, seed: int = 0, stop_at: int = 1, limit: int = 10_000,
+    step_seconds: float | None = STEP_SECONDS,
     progress: Callable[[int, int], None] = lambda schedules, states: None,
 ) -> Report:  # fmt: skip
     """Run ``scenario`` under so many schedules by chance: every other one by probabilistic concurrency testing."""
@@ -292,7 +301,7 @@ def sample(
         run = _Run(scenario, limit)
         try:
             _go_by(run, choose)
-        except Exception as error:
+        except (Exception, Blocked) as error:
             findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
             if len(findings) >= stop_at:
                 break
@@ -309,11 +318,13 @@ def _go_by(run: _Run, choose: Choose) -> None:
         run.go(choose([ready[pid] for pid in sorted(ready)]).pid)
 
 
+@watched
 def replay(
     scenario: Scenario,
     schedule: str = "",
     *,
     limit: int = 10_000,
+    step_seconds: float | None = STEP_SECONDS,
     events: EventStream | None = None,
     begun: Callable[[Scene], None] = lambda scene: None,
 ) -> Scene:
