@@ -61,15 +61,17 @@ def demo(scenario: str, on: str) -> None:
 
 def _on_linux(console: Console, scenario: str, wanted: bool) -> None:
     left_out = why_not()
+    try:
+        if not left_out:
+            show_on_linux(console, scenario)
+    except MountError as error:
+        left_out = str(error)
+    except (OSError, RuntimeError) as error:
+        raise click.ClickException(f"on Linux: {error}") from error
     if left_out and wanted:
         raise click.ClickException(left_out)
     if left_out:
         console.print(f"\nLeft out: the same on Linux. {escape(left_out)}.")
-        return
-    try:
-        show_on_linux(console, scenario)
-    except (OSError, RuntimeError) as error:
-        raise click.ClickException(f"on Linux: {error}") from error
 
 
 # -- unlink --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What is Linux's own: mounting and unmounting, fusectl, tracefs, and the watchdog that ends a hung mount."""
+"""What is Linux's own: mounting and unmounting, fusectl, tracefs, /proc and the wait-for graph that it shows, and the watchdog
+that ends a hung mount."""
 
 from .fusectl import Control
 from .mounts import connection_number, mount, unmount

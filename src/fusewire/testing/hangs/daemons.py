@@ -46,9 +46,9 @@ def call_me(name: str) -> None:
     libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
-def tell(text: str, unique: int = 0) -> None:
-    """One line on standard output: when, which thread, what, about which request."""
-    line = json.dumps([time.monotonic_ns(), threading.get_native_id(), text, unique])
+def tell(text: str, unique: int = 0, when: int = 0) -> None:
+    """One line on standard output: when (nanoseconds; 0 is now), which thread, what, about which request."""
+    line = json.dumps([when or time.monotonic_ns(), threading.get_native_id(), text, unique])
     with contextlib.suppress(BrokenPipeError):
         os.write(1, line.encode() + b"\n")
 
@@ -110,18 +110,21 @@ class Server:
             tell(f"read INTERRUPT of req {about}", about)
             self.send(InHeader(unique=about), (OUT_HEADER.pack(OutHeader(OUT_HEADER.size, -errno.EINTR, about)),))
             return
-        tell(f"read {opcode_name(header.opcode)} req {header.unique}", header.unique)
-        answer = self.session.handle(message)
         if header.opcode == Opcode.INIT:
             tell(f"INIT {message.hex()}")
+        else:
+            tell(f"read {opcode_name(header.opcode)} req {header.unique}", header.unique)
+        answer = self.session.handle(message)
         if isinstance(answer, tuple):
             self.send(header, answer)
 
     def send(self, header: InHeader, answer: Answer) -> None:
         words = errno.errorcode.get(-OUT_HEADER.unpack(answer[0]).error, "done")
+        now = time.monotonic_ns()  # before whoever it is for goes on
         try:
             self.channel.send(answer)
-            tell(f"answer req {header.unique}: {words}", header.unique)
+            if header.opcode != Opcode.INIT:
+                tell(f"answer req {header.unique}: {words}", header.unique, now)
         except OSError as error:
             self.refused(header, error.errno or 0)
 

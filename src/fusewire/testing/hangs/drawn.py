@@ -26,14 +26,13 @@ def functions(task: Seen) -> list[str]:
 
 
 class Drawing:
-    """What has happened to ``hang`` since it was last asked."""
+    """What has happened to ``hang``, since it began or since it was last asked."""
 
     def __init__(self, hang: Hang) -> None:
         self.hang = hang
         self._inside: dict[int, list[str]] = {}
         self._last: dict[int, Seen] = {}
-        self._told = len(hang.told)
-        self._blows = 0
+        self._told = self._blows = 0
         self._asleep: dict[int, int] = {}
         self._back: dict[int, int] = {}
 

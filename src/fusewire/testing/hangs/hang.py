@@ -79,6 +79,8 @@ def why_not() -> str:
         os.close(mounts.open_device())
     except MountError as error:
         return str(error)
+    if not os.path.exists("/proc/self/stack"):
+        return "this kernel does not show in which functions a task sleeps (/proc/PID/stack: CONFIG_STACKTRACE)"
     if not fusectl.ensure_mounted():
         return (
             "fusectl cannot be mounted, and without it a hung mount could not be ended:"
