@@ -74,7 +74,7 @@ class Blow(NamedTuple):
 def why_not() -> str:
     """Why no hang can be made here; empty when it can. One that could not be ended must not be begun."""
     if os.geteuid() != 0:
-        return "hanging a real mount needs root, for what nobody but root can end it by: run it with sudo"
+        return "it needs root, to see in /proc/PID/stack what each task of a hung mount sleeps in: run it as root"
     try:
         os.close(mounts.open_device())
     except MountError as error:
