@@ -70,6 +70,13 @@ def _kill(tasks: Iterable[Task], number: int) -> None:
             task.kill(number)
 
 
+def _interruptible(driver: Scheduled) -> FileScene:
+    """Scenario 2, whose reader handles SIGINT."""
+    scene = kamikaze(driver)
+    scene.callers[0].handlers[signal.SIGINT] = lambda number: None
+    return scene
+
+
 ABORT = Step("abort, by fusectl", lambda hang, look: hang.abort())
 SLOT = Step("one more slot, by fusectl's max_background", lambda hang, look: hang.allow_background(2))
 PAGE = Step("the missing page comes", lambda hang, look: hang.bring_page())
@@ -88,8 +95,8 @@ STORIES = {
     ),
     "locked": Story(
         "The page that is copied from is missing", "locked", ("cat", "@/file"),
-        (_to_caller(signal.SIGINT), _to_caller(signal.SIGKILL), ABORT, PAGE),
-        note="Our half lets the caller go while a page is missing: it waits only for one that is being copied, as drawn above.",
+        (_to_caller(signal.SIGINT), _to_caller(signal.SIGKILL)._replace(here=None), ABORT, PAGE), here=_interruptible,
+        note="Our half took it in Scenario 2, where an answer waits for a page in the same way: daemon:4 is the reader.",
     ),
 }  # fmt: skip
 
