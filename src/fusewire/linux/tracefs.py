@@ -59,8 +59,10 @@ class Recording:
 @contextlib.contextmanager
 def record(pids: Iterable[int], calls: Iterable[str]) -> Iterator[Recording]:
     """Record the system calls ``calls`` of ``pids`` and their children, their sleeps, and FUSE's requests."""
+    _sweep()
     path = ROOT / "instances" / f"fusewire-{os.getpid()}-{time.monotonic_ns()}"
     path.mkdir()
+    in_use = os.open(path / "tracing_on", os.O_RDONLY)  # so that nobody else can remove it
     try:
         (path / "trace_clock").write_text("mono")
         (path / "options/event-fork").write_text("1")
@@ -71,7 +73,17 @@ def record(pids: Iterable[int], calls: Iterable[str]) -> Iterator[Recording]:
             (path / "events" / event / "enable").write_text("1")
         yield Recording(path)
     finally:
+        os.close(in_use)
         path.rmdir()
+
+
+def _sweep() -> None:
+    """Remove what is left of recordings that were killed."""
+    for path in (ROOT / "instances").glob("fusewire-*"):
+        pid = path.name.split("-")[1]
+        if not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _nanoseconds(seconds: str) -> int:
