@@ -42,23 +42,35 @@ class Os:
     def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
         self._check(self._libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
 
-    def rename(self, src: str, dst: str, *, flags: int = 0) -> None:
-        if not flags:
-            os.rename(src, dst)
-        else:
-            self._check(self._libc.renameat2(AT_FDCWD, os.fsencode(src), AT_FDCWD, os.fsencode(dst), flags))
+    def rename(
+        self, src: str, dst: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None, flags: int = 0
+    ) -> None:
+        names = _at(src_dir_fd), os.fsencode(src), _at(dst_dir_fd), os.fsencode(dst)
+        self._check(self._libc.renameat2(*names, flags))
 
-    def link(self, src: str | int, dst: str, *, follow_symlinks: bool = False) -> None:
+    def link(
+        self,
+        src: str | int,
+        dst: str,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+        follow_symlinks: bool = False,
+    ) -> None:
         """As ``Process`` has it: a descriptor gives an open file without a name one."""
-        fd, name, flags = (src, b"", AT_EMPTY_PATH) if isinstance(src, int) else (AT_FDCWD, os.fsencode(src), 0)
+        fd, name, flags = (src, b"", AT_EMPTY_PATH) if isinstance(src, int) else (_at(src_dir_fd), os.fsencode(src), 0)
         flags |= AT_SYMLINK_FOLLOW if follow_symlinks else 0  # os.link() does not follow, whatever it is asked
-        self._check(self._libc.linkat(fd, name, AT_FDCWD, os.fsencode(dst), flags))
+        self._check(self._libc.linkat(fd, name, _at(dst_dir_fd), os.fsencode(dst), flags))
 
     @staticmethod
     def _check(result: int) -> None:
         if result:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
+
+
+def _at(dir_fd: int | None) -> int:
+    return AT_FDCWD if dir_fd is None else dir_fd
 
 
 class World:

@@ -1,0 +1,183 @@
+"""A program's processes on this machine: real ones, which take their steps from a pipe each.
+
+Run as a program, this is the nursery: it forks the processes of one program after the other, from a process that is small, has
+one thread, and nothing of pytest's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from calls import Linux, Place, perform, whole_tree
+from vocabulary import PROCESSES, Step
+
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 60.0  # seconds that a system call may take
+
+
+class Nursery:
+    """Where real processes come from. A context manager."""
+
+    def __enter__(self) -> Nursery:
+        ours, theirs = zip(*(Pipe() for _ in (None, *PROCESSES)), strict=True)
+        fds = [end.fileno() for end in theirs]
+        command = [sys.executable, __file__, *map(str, fds)]
+        self.process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+        for end in theirs:
+            end.close()
+        self.control, *self.pipes = ours
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (self.control, *self.pipes):
+            end.close()
+        try:
+            self.process.wait(timeout=10)
+        finally:
+            self.process.kill()
+            self.process.wait(timeout=10)
+
+    @contextlib.contextmanager
+    def program(self, top: Path) -> Iterator[Family]:
+        """The processes of a program that begin in ``top``/base/in, which is made, and removed at the end."""
+        self.control.send(str(top))
+        family = Family(self.pipes, self.control.recv())
+        try:
+            yield family
+        finally:
+            family.end()
+            _remove(top)
+
+
+class Family:
+    """The processes of one program."""
+
+    def __init__(self, pipes: list[Connection], pids: list[int]) -> None:
+        self.pipes = pipes
+        self.pidfds = [os.pidfd_open(pid) for pid in pids]
+
+    def start(self, step: Step) -> None:
+        """Have a step done; ``result`` waits for it."""
+        process, call, args = step
+        if call == "fork" and args[0] != process:
+            self._exit(args[0])
+        self.pipes[process].send(step)
+
+    def result(self, step: Step) -> object:
+        """What the step that was started resulted in."""
+        process, call, args = step
+        answer = self._receive(process)
+        if call == "fork":
+            child = args[0]
+            if child == process:
+                self._await_end(process)
+            self.pidfds[child] = os.pidfd_open(answer)
+            return None
+        return answer
+
+    def tree(self) -> object:
+        """What is there at the end."""
+        self.pipes[0].send("tree")
+        return self._receive(0)
+
+    def end(self) -> None:
+        """The processes are gone, whatever they did."""
+        for process in PROCESSES:
+            self._exit(process)
+
+    def _receive(self, process: int) -> object:
+        pipe, pidfd = self.pipes[process], self.pidfds[process]
+        ready = wait([pipe, pidfd], PATIENCE)
+        if pipe in ready:
+            return pipe.recv()
+        raise RuntimeError(f"process {process} " + ("died" if ready else f"did not come back in {PATIENCE} seconds"))
+
+    def _exit(self, process: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfds[process], signal.SIGKILL)
+        self._await_end(process)
+
+    def _await_end(self, process: int) -> None:
+        """A process that is gone has closed what it had open."""
+        pidfd = self.pidfds[process]
+        try:
+            if not select.select([pidfd], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"process {process} does not end")
+        finally:
+            os.close(pidfd)
+
+
+def _remove(top: Path) -> None:
+    for directory, _, _ in os.walk(top):
+        os.chmod(directory, 0o700)
+    shutil.rmtree(top)
+
+
+# -- the other side of the pipes ---------------------------------------------------------------------------------------
+
+
+def serve(place: Place, pipes: list[Connection], process: int) -> None:
+    """Be a process of a program."""
+    while True:
+        step = pipes[process].recv()
+        if step == "tree":
+            pipes[process].send(whole_tree(place))
+        elif step.call == "fork":
+            process = fork(pipes, process, step.args[0])
+        else:
+            pipes[process].send(perform(place, step))
+
+
+def fork(pipes: list[Connection], process: int, child: int) -> int:
+    """Returns in both; in the child which process it is. One that forks itself is replaced by its child."""
+    pid = os.fork()
+    if not pid:
+        return child
+    pipes[process].send(pid)
+    if child == process:
+        os._exit(0)
+    return process
+
+
+def begin(top: str, pipes: list[Connection], process: int) -> None:
+    """A first process, in the child that was forked for it."""
+    if os.getuid() == 0:
+        os.chroot(top)
+        top = "/"
+    os.chdir(os.path.join(top, "base", "in"))
+    os.umask(0o22)
+    serve(Place(Linux(), os.open(".", os.O_PATH)), pipes, process)
+
+
+def nursery(fds: list[int]) -> None:
+    """Fork programs' processes until nobody wants any."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: they vanish
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    control, *pipes = map(Connection, fds)
+    while True:
+        top = control.recv()
+        os.makedirs(os.path.join(top, "base", "in"))
+        os.chmod(os.path.join(top, "base", "in"), 0o777)
+        pids = []
+        for process in PROCESSES:
+            pid = os.fork()
+            if not pid:
+                begin(top, pipes, process)
+            pids.append(pid)
+        control.send(pids)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        nursery(list(map(int, sys.argv[1:])))

@@ -1,0 +1,114 @@
+"""Programs in several worlds at once. The last of the worlds is a plain directory: what happens there is what is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from children import Nursery
+from kernel_half import kernel_half
+from vocabulary import Step
+
+SHOWN = 300  # characters of a result
+
+
+class Program(Protocol):
+    """The processes of a program in one world."""
+
+    def start(self, step: Step) -> None: ...
+
+    def result(self, step: Step) -> object: ...
+
+    def tree(self) -> object: ...
+
+
+class Different(AssertionError):
+    """The worlds are not the same."""
+
+
+class Comparison:
+    """One program, in each of the worlds. Raises :class:`Different`."""
+
+    def __init__(self, programs: dict[str, Program]) -> None:
+        self.programs = programs
+
+    def step(self, step: Step) -> None:
+        """Do a step everywhere; all have to say the same."""
+        for program in self.programs.values():
+            program.start(step)
+        _same({name: program.result(step) for name, program in self.programs.items()}, str(step))
+
+    def end(self) -> None:
+        """What is left is to be the same, too."""
+        _same({name: program.tree() for name, program in self.programs.items()}, "the tree at the end")
+
+
+def _same(results: dict[str, object], what: str) -> None:
+    expected = list(results.values())[-1]
+    if any(result != expected for result in results.values()):
+        if isinstance(expected, dict):
+            results = {name: _rest(result, results) for name, result in results.items()}
+        lines = [f"  {name:12} {repr(result)[:SHOWN]}" for name, result in results.items()]
+        raise Different("\n".join([what, *lines]))
+
+
+def _rest(tree: object, trees: dict[str, object]) -> object:
+    """What of a tree is not the same in all."""
+    assert isinstance(tree, dict)
+    return {path: found for path, found in tree.items()
+            if any(not isinstance(other, dict) or other.get(path) != found for other in trees.values())}  # fmt: skip
+
+
+class Worlds:
+    """Where programs are compared: ``kind`` of our kernel half, directories that are real mounts, and a plain one."""
+
+    def __init__(self, kind: str, nurseries: dict[str, tuple[Nursery, Path]]) -> None:
+        self.kind = kind
+        self.nurseries = nurseries
+        self._numbers = itertools.count()
+
+    @contextlib.contextmanager
+    def program(self) -> Iterator[Comparison]:
+        """A program that is to begin."""
+        name = f"w{next(self._numbers)}"
+        with contextlib.ExitStack() as stack:
+            programs: dict[str, Program] = {"kernel half": stack.enter_context(kernel_half(self.kind))}
+            for world, (nursery, path) in self.nurseries.items():
+                programs[world] = stack.enter_context(nursery.program(path / name))
+            yield Comparison(programs)
+
+    def compare(self, program: Sequence[Step]) -> None:
+        """Run it. Raises :class:`Different`."""
+        with self.program() as comparison:
+            for step in program:
+                comparison.step(step)
+            comparison.end()
+
+    def check(self, program: Sequence[Step]) -> None:
+        """Run it; where the worlds differ, say so with the shortest program found that shows it."""
+        try:
+            self.compare(program)
+        except Different:
+            program = self._shortest(program)
+            self.compare(program)
+
+    def _shortest(self, program: Sequence[Step]) -> Sequence[Step]:
+        """Leave out what is not needed: ever smaller pieces."""
+        size = len(program)
+        while size:
+            for start in reversed(range(0, len(program), size)):
+                shorter = [*program[:start], *program[start + size :]]
+                if self._differs(shorter):
+                    program = shorter
+            size //= 2
+        return program
+
+    def _differs(self, program: Sequence[Step]) -> bool:
+        try:
+            self.compare(program)
+        except Different:
+            return True
+        return False
