@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import fcntl
-import mmap
 import os
+import select
 import stat
 import struct
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from vocabulary import Step, payload
+from vocabulary import XATTRS, Step, payload
 
-from fusewire.testing.conformance.world import Os
-from fusewire.wire.layouts import FileLock
+from fusewire.testing.conformance.world import AT_FDCWD, Os
+from fusewire.wire.layouts import STATX, FileLock, Statx
 
 FLOCK = struct.Struct("hhqqi4x")
-F_OFD_GETLK, F_OFD_SETLK = 36, 37  # <linux/fcntl.h>
 OFFSET_MAX = (1 << 63) - 1
+LONG = ctypes.c_long
+MS_SYNC = 4
+AT_SYMLINK_NOFOLLOW = 0x100
+SETTABLE = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME | os.O_PATH  # of what F_GETFL says
 CAN_BECOME = os.getuid() == 0  # then a program changes its user, too
 NOWHERE = 987  # a descriptor that is none
 
@@ -24,16 +31,78 @@ NOWHERE = 987  # a descriptor that is none
 class Linux(Os):
     """This machine's system calls, where ``os`` has them under other names than ``Process``, or not at all."""
 
-    def mmap(self, fd: int, size: int, flags: int) -> mmap.mmap:
-        return mmap.mmap(fd, size, flags=flags)
+    # -- memory: touched by system calls, which fail where a program would be killed
 
-    def setlk(self, fd: int, *lock: int, ofd: bool = False) -> None:
-        fcntl.fcntl(fd, F_OFD_SETLK if ofd else fcntl.F_SETLK, _flock(*lock))
+    def mmap(self, fd: int, length: int, prot: int, flags: int, offset: int = 0) -> Mapped:
+        """Python's own mmap would duplicate the descriptor, and close it."""
+        address = self._libc.mmap(None, LONG(length), prot, flags, fd, LONG(offset))
+        if address == -1:
+            self._check(-1)
+        return Mapped(address)
 
-    def getlk(self, fd: int, *lock: int, ofd: bool = False) -> FileLock:
-        answer = fcntl.fcntl(fd, F_OFD_GETLK if ofd else fcntl.F_GETLK, _flock(*lock))
-        type, _, start, length, pid = FLOCK.unpack(answer)
+    def load(self, address: int, length: int) -> bytes:
+        with _scratch() as fd:
+            _whole(os.pwrite(fd, _memory(address, length), 0), length)
+            return os.pread(fd, length, 0)
+
+    def store(self, address: int, data: bytes) -> None:
+        with _scratch() as fd:
+            os.pwrite(fd, data, 0)
+            _whole(os.preadv(fd, [_memory(address, len(data))], 0), len(data))
+
+    def msync(self, address: int, length: int) -> None:
+        self._check(self._libc.msync(LONG(address), LONG(length), MS_SYNC))
+
+    def munmap(self, address: int, length: int) -> None:
+        self._check(self._libc.munmap(LONG(address), LONG(length)))
+
+    # -- the rest
+
+    def setlk(self, fd: int, *lock: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_SETLK, _flock(*lock))
+
+    def getlk(self, fd: int, *lock: int) -> FileLock:
+        type, _, start, length, pid = FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _flock(*lock)))
         return FileLock(start, start + length - 1 if length else OFFSET_MAX, type, pid)
+
+    def statx(self, path: str, mask: int, *, flags: int, dir_fd: int | None, follow_symlinks: bool) -> Statx:
+        buffer = bytearray(256)
+        at = AT_FDCWD if dir_fd is None else dir_fd
+        flags |= 0 if follow_symlinks else AT_SYMLINK_NOFOLLOW
+        self._check(self._libc.statx(at, os.fsencode(path), flags, mask, ctypes.byref(_memory_of(buffer))))
+        return STATX.unpack(buffer)
+
+    def poll(self, fds: list[tuple[int, int]], timeout: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for fd, events in fds:
+            poll.register(fd, events)
+        return poll.poll(timeout)
+
+
+class Mapped(NamedTuple):
+    address: int
+
+
+def _memory(address: int, length: int) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * length).from_address(address)
+
+
+def _memory_of(buffer: bytearray) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * len(buffer)).from_buffer(buffer)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[int]:
+    fd = os.memfd_create("scratch")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _whole(done: int, length: int) -> None:
+    if done < length:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
 
 def _flock(type: int, start: int = 0, length: int = 0, whence: int = 0) -> bytes:
@@ -43,10 +112,17 @@ def _flock(type: int, start: int = 0, length: int = 0, whence: int = 0) -> bytes
 class Place:
     """Where one process of a program stands in one world: who makes its system calls, and what its descriptors are called."""
 
-    def __init__(self, system: Any, home: int, fds: dict[int, int] | None = None) -> None:
+    def __init__(self, system: Any, home: int) -> None:
         self.system = system
         self.home = home
-        self.fds: dict[int, int] = dict(fds or {})
+        self.fds: dict[int, int] = {}
+        self.maps: dict[int, Map] = {}
+
+    def forked(self, system: Any) -> Place:
+        """A child's."""
+        child = Place(system, self.home)
+        child.fds, child.maps = dict(self.fds), dict(self.maps)
+        return child
 
     def fd(self, slot: int) -> int:
         return self.fds.get(slot, NOWHERE)
@@ -62,111 +138,235 @@ class Place:
             self.system.close(old)
 
 
+class Map(NamedTuple):
+    """What is mapped: where, how much, and a descriptor of the file."""
+
+    address: int
+    length: int
+    fd: int
+
+
 def perform(place: Place, step: Step) -> object:
     """What a call results in: a value that can be compared, or the name of its error."""
+    before = stamps(place) if step.watch else {}
     try:
-        return _perform(place, step.call.removesuffix(" here"), step.args)
+        result = _perform(place, step.call.removesuffix(" here"), step.args)
     except OSError as error:
-        return os.strerror(error.errno or 0)
+        result = os.strerror(error.errno or 0)
     except ValueError as error:
-        return type(error).__name__
+        result = type(error).__name__
+    if not step.watch or step.call == "map":
+        return result
+    after = stamps(place)
+    return result, {what: _changed(before[what], after[what]) for what in before.keys() & after.keys()}
+
+
+def stamps(place: Place) -> dict[object, tuple[int, int]]:
+    """When what is open was changed, and the working directory."""
+    found = {slot: place.system.fstat(fd) for slot, fd in place.fds.items()}
+    found["."] = place.system.stat(".")
+    return {what: (st.st_ino, st.st_mtime_ns, st.st_ctime_ns) for what, st in found.items()}
+
+
+def _changed(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """Which times of an inode are others now."""
+    if before[0] != after[0]:
+        return ""
+    return "mtime " * (before[1] != after[1]) + "ctime" * (before[2] != after[2])
 
 
 def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
     do = place.system
+    fd, at = place.fd, place.at
     match name, args:
-        case "open", (slot, path, flags, mode, at):
-            return place.put(slot, do.open(path, flags, mode, dir_fd=place.at(at)))
+        # -- descriptors
+        case "open", (slot, path, flags, mode, dir):
+            return place.put(slot, do.open(path, flags, mode, dir_fd=at(dir)))
         case "close", (slot,):
             return do.close(place.fds.pop(slot, NOWHERE))
         case "dup", (slot, to):
-            return place.put(to, do.dup(place.fd(slot)))
-        case "fstat", (slot,):
-            return shown(do.fstat(place.fd(slot)))
-        case "stat", (path, at, follow):
-            return shown(do.stat(path, dir_fd=place.at(at), follow_symlinks=follow))
-        case (("mkdir" | "mknod"), (path, mode, at)):
-            return getattr(do, name)(path, mode, dir_fd=place.at(at))
-        case (("rmdir" | "unlink" | "readlink"), (path, at)):
-            return getattr(do, name)(path, dir_fd=place.at(at))
-        case "rename", (path, other, at, to):
-            return do.rename(path, other, src_dir_fd=place.at(at), dst_dir_fd=place.at(to))
-        case "link", (path, other, at, to):
-            return do.link(path, other, src_dir_fd=place.at(at), dst_dir_fd=place.at(to))
-        case "symlink", (target, path, at):
-            return do.symlink(target, path, dir_fd=place.at(at))
-        case "utime", (path, times):
-            do.utime(path, times)
-            return [int(do.stat(path).st_atime), int(do.stat(path).st_mtime)]
-        case "access", (path, mode, at):
-            return do.access(path, mode, dir_fd=place.at(at))
-        case (("listdir" | "listxattr"), (path,)):
-            return sorted(getattr(do, name)(path))
-        case "copy_file_range", (slot, to, *rest):
-            return do.copy_file_range(place.fd(slot), place.fd(to), *rest)
+            return place.put(to, do.dup(fd(slot)))
+        case "dup2", (slot, to):
+            return to in place.fds and do.dup2(fd(slot), fd(to)) == fd(to)
+        case "getfl", (slot,):
+            return do.getfl(fd(slot)) & SETTABLE
+        case "poll", (slot, events):
+            return [found for _, found in do.poll([(fd(slot), events)], 0)]
+        # -- contents
         case "write", (slot, data):
-            return do.write(place.fd(slot), payload(data))
+            return do.write(fd(slot), payload(data))
         case "pwrite", (slot, data, offset):
-            return do.pwrite(place.fd(slot), payload(data), offset)
-        case "setxattr", (path, attribute, data, flags):
-            return do.setxattr(path, attribute, payload(data), flags)
+            return do.pwrite(fd(slot), payload(data), offset)
+        case "writev", (slot, *data):
+            return do.writev(fd(slot), [payload(one) for one in data])
+        case (("lseek" | "seek data"), (slot, *rest)):
+            if slot in place.fds and stat.S_ISDIR(do.fstat(fd(slot)).st_mode):
+                return None
+            return do.lseek(fd(slot), *rest)
+        case "copy_file_range", (slot, to, *rest):
+            return do.copy_file_range(fd(slot), fd(to), *rest)
+        # -- memory
         case "map", (slot, flags, offset, data):
             return through_memory(place, slot, flags, offset, payload(data))
-        case "chown", (_, -1, -1):
+        case "mmap", (which, slot, length, prot, flags, offset):
+            return remember(place, which, slot, length, prot, flags, offset)
+        case (("load" | "store" | "msync" | "munmap"), (map, *rest)):
+            return touch(place, name, map, *rest) if map in place.maps else None
+        # -- locks
+        case "getlk", (slot, *lock):
+            found = do.getlk(fd(slot), *lock)
+            return found if found.type != fcntl.F_UNLCK else None
+        # -- names
+        case "stat", (path, dir, follow):
+            return shown(do.stat(path, dir_fd=at(dir), follow_symlinks=follow))
+        case (("mkdir" | "mknod"), (path, mode, dir)):
+            return getattr(do, name)(path, mode, dir_fd=at(dir))
+        case (("rmdir" | "unlink" | "readlink"), (path, dir)):
+            return getattr(do, name)(path, dir_fd=at(dir))
+        case "rename", (path, other, dir, to, flags):
+            return do.rename(path, other, src_dir_fd=at(dir), dst_dir_fd=at(to), flags=flags)
+        case "link", (path, other, dir, to, follow):
+            return do.link(path, other, src_dir_fd=at(dir), dst_dir_fd=at(to), follow_symlinks=follow)
+        case "link open file", (slot, path, dir):
+            return do.link(fd(slot), path, dst_dir_fd=at(dir))
+        case "symlink", (target, path, dir):
+            return do.symlink(target, path, dir_fd=at(dir))
+        case "access", (path, mode, dir, effective, follow):
+            return do.access(path, mode, dir_fd=at(dir), effective_ids=effective, follow_symlinks=follow)
+        case "scandir", (path,):
+            with do.scandir(path) as entries:
+                return sorted(
+                    (entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries
+                )
+        case "list open directory", (slot,):
+            return sorted(do.listdir(fd(slot)))
+        # -- attributes
+        case "fstat", (slot,):
+            return shown(do.fstat(fd(slot)))
+        case "statx", (path, mask, flags, dir, follow):
+            found = do.statx(path, mask, flags=flags, dir_fd=at(dir), follow_symlinks=follow)
+            return found.mask & 0xFFF, found.mode, found.nlink, found.uid, found.gid, found.rdev_major, found.rdev_minor
+        case "statvfs", (path,):
+            return do.statvfs(path).f_namemax
+        case "chmod", (path, mode, dir):
+            return do.chmod(path, mode, dir_fd=at(dir))
+        case "chown" | "fchown", (_, -1, -1, *_):
             return None
+        case "chown", (path, uid, gid, dir, follow):
+            return do.chown(path, uid, gid, dir_fd=at(dir), follow_symlinks=follow)
+        case "utime", (path, times, dir, follow):
+            do.utime(path, **_ns(times), dir_fd=at(dir), follow_symlinks=follow)
+            return times and do.stat(path, dir_fd=at(dir), follow_symlinks=follow).st_mtime_ns
+        case "futimens", (slot, times):
+            do.utime(fd(slot), **_ns(times))
+            return times and do.fstat(fd(slot)).st_mtime_ns
+        # -- extended attributes
+        case "setxattr", (path, attribute, data, flags, follow):
+            return do.setxattr(path, attribute, payload(data), flags, follow_symlinks=follow)
+        case "fsetxattr", (slot, attribute, data, flags):
+            return do.setxattr(fd(slot), attribute, payload(data), flags)
+        case "setfacl", (path, attribute, value, follow):
+            return do.setxattr(path, attribute, value, follow_symlinks=follow)
+        case (("getxattr" | "removexattr"), (path, attribute, follow)):
+            return getattr(do, name)(path, attribute, follow_symlinks=follow)
+        case "fgetxattr", (slot, attribute):
+            return do.getxattr(fd(slot), attribute)
+        case "listxattr", (path, follow):
+            return sorted(do.listxattr(path, follow_symlinks=follow))
+        case "flistxattr", (slot,):
+            return sorted(do.listxattr(fd(slot)))
+        # -- the process
         case "home", ():
             return do.fchdir(place.home)
+        case "getcwd", ():
+            return do.getcwd().rpartition("/base")[2]
         case "become", ((uid, gid),):
             return become(do, uid, gid)
-        case "lseek", (slot, *rest):
-            if slot in place.fds and stat.S_ISDIR(do.fstat(place.fds[slot]).st_mode):
-                return None
-            return do.lseek(place.fd(slot), *rest)
-        case (("chdir" | "umask" | "truncate" | "chmod" | "chown" | "getxattr" | "removexattr"), _):
+        case "become for good", ((uid, gid),):
+            return become(do, uid, gid, for_good=True)
+        case (("chdir" | "umask" | "truncate"), _):
             return getattr(do, name)(*args)
         case _, (slot, *rest):
-            return getattr(do, name)(place.fd(slot), *rest)
+            return getattr(do, name)(fd(slot), *rest)
     raise AssertionError(name)
 
 
+def _ns(times: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
+    """For os.utime(): None is not what it takes for "now"."""
+    return {} if times is None else {"ns": times}
+
+
+def with_numbers(result: object, pids: list[int]) -> object:
+    """The result, with the number of a process in place of its pid."""
+    if isinstance(result, FileLock):
+        return result[:3], pids.index(result.pid) if result.pid in pids else result.pid
+    return result
+
+
 def through_memory(place: Place, slot: int, flags: int, at: int, data: bytes) -> object:
-    """Map the file, see what is there, change it. Behind its end nothing is touched: that kills."""
-    fd = place.fd(slot)
-    st = place.system.fstat(fd)
+    """Map the file, see what is there, change it, and have it mapped no longer."""
+    do = place.system
+    st = do.fstat(place.fd(slot))
     if not stat.S_ISREG(st.st_mode) or not st.st_size:
         return None
     at %= st.st_size
-    data = data[: st.st_size - at]
-    memory = place.system.mmap(fd, st.st_size, flags=flags)
-    before = bytes(memory[at : at + len(data)])
-    memory[at : at + len(data)] = data
-    after = place.system.pread(fd, len(data), at) == data
-    memory.close()
+    length = min(st.st_size, 1 << 20)
+    data = data[: max(0, length - at)] or b"x"
+    at = min(at, length - len(data))
+    address = do.mmap(place.fd(slot), length, 3, flags).address
+    before = do.load(address + at, len(data))
+    do.store(address + at, data)
+    after = do.pread(place.fd(slot), len(data), at) == data
+    do.munmap(address, length)
     return before, after
 
 
-def become(system: Any, uid: int, gid: int) -> None:
-    """The effective ids; back to root first, which alone may choose."""
+def remember(place: Place, which: int, slot: int, length: int, prot: int, flags: int, offset: int) -> None:
+    """Map a file for later."""
+    do = place.system
+    address = do.mmap(place.fd(slot), length, prot, flags, offset).address
+    if which in place.maps:
+        touch(place, "munmap", which)
+    place.maps[which] = Map(address, length, do.dup(place.fd(slot)))
+
+
+def touch(place: Place, name: str, which: int, at: int = 0, what: Any = None) -> object:
+    """Do something with what is mapped."""
+    do = place.system
+    address, length, fd = place.maps[which]
+    match name:
+        case "load":
+            return do.load(address + at, min(what, length - at)) if at < length else None
+        case "store":  # never behind the end: what becomes of that POSIX does not say
+            data = payload(what)[: max(0, min(length, do.fstat(fd).st_size) - at)]
+            return do.store(address + at, data) if data else None
+        case "msync":
+            return do.msync(address, length)
+    del place.maps[which]
+    do.munmap(address, length)
+    return do.close(fd)
+
+
+def become(system: Any, uid: int, gid: int, *, for_good: bool = False) -> None:
+    """The effective ids; back to root first, which alone may choose. ``for_good``: the real and the saved ones, too."""
     if CAN_BECOME:
         system.seteuid(0)
         system.setgroups([gid + 1])
-        system.setegid(gid)
-        system.seteuid(uid)
+        if for_good:
+            system.setresgid(gid, gid, gid)
+            system.setresuid(uid, uid, uid)
+        else:
+            system.setegid(gid)
+            system.seteuid(uid)
 
 
 def shown(st: os.stat_result) -> tuple[object, ...]:
     size = None if stat.S_ISDIR(st.st_mode) else st.st_size
-    return oct(st.st_mode), st.st_nlink, st.st_uid, st.st_gid, size
-
-
-def whole_tree(place: Place) -> dict[str, object]:
-    """All that is there, with contents and attributes, as root sees it where there is one."""
-    become(place.system, 0, 0)
-    place.system.fchdir(place.home)
-    return tree(place.system, "..")
+    return oct(st.st_mode), st.st_nlink, st.st_uid, st.st_gid, size, st.st_rdev
 
 
 def tree(system: Any, top: str) -> dict[str, object]:
+    """All that is there, with contents and attributes."""
     found: dict[str, object] = {}
     try:
         names = system.listdir(top)
@@ -179,13 +379,24 @@ def tree(system: Any, top: str) -> dict[str, object]:
         except PermissionError as failed:
             found[path] = failed.errno
             continue
-        found[path] = shown(st)
+        found[path] = shown(st), xattrs(system, path)
         if stat.S_ISDIR(st.st_mode):
             found |= tree(system, path)
         elif stat.S_ISLNK(st.st_mode):
-            found[path] = system.readlink(path)
+            found[path] = (found[path], system.readlink(path))
         elif stat.S_ISREG(st.st_mode):
             found[path] = (found[path], contents(system, path))
+    return found
+
+
+def xattrs(system: Any, path: str) -> dict[str, object]:
+    names = [name for name in system.listxattr(path, follow_symlinks=False) if name in XATTRS]
+    found: dict[str, object] = {}
+    for name in names:
+        try:
+            found[name] = system.getxattr(path, name, follow_symlinks=False)
+        except PermissionError as failed:
+            found[name] = failed.errno
     return found
 
 

@@ -19,7 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from calls import Linux, Place, perform, whole_tree
+from calls import Linux, Place, perform, tree, with_numbers
 from vocabulary import PROCESSES, Step
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -51,8 +51,8 @@ class Nursery:
     @contextlib.contextmanager
     def program(self, top: Path) -> Iterator[Family]:
         """The processes of a program that begin in ``top``/base/in, which is made, and removed at the end."""
-        self.control.send(str(top))
-        family = Family(self.pipes, self.control.recv())
+        self.control.send(("begin", str(top)))
+        family = Family(self.control, self.pipes, self.control.recv(), str(top))
         try:
             yield family
         finally:
@@ -63,33 +63,36 @@ class Nursery:
 class Family:
     """The processes of one program."""
 
-    def __init__(self, pipes: list[Connection], pids: list[int]) -> None:
+    def __init__(self, control: Connection, pipes: list[Connection], pids: list[int], top: str) -> None:
+        self.control = control
         self.pipes = pipes
+        self.pids = list(pids)
+        self.top = top
         self.pidfds = [os.pidfd_open(pid) for pid in pids]
 
     def start(self, step: Step) -> None:
         """Have a step done; ``result`` waits for it."""
-        process, call, args = step
+        process, call, args, _ = step
         if call == "fork" and args[0] != process:
             self._exit(args[0])
         self.pipes[process].send(step)
 
     def result(self, step: Step) -> object:
         """What the step that was started resulted in."""
-        process, call, args = step
+        process, call, args, _ = step
         answer = self._receive(process)
         if call == "fork":
             child = args[0]
             if child == process:
                 self._await_end(process)
-            self.pidfds[child] = os.pidfd_open(answer)
+            self.pids[child], self.pidfds[child] = answer, os.pidfd_open(answer)
             return None
-        return answer
+        return with_numbers(answer, self.pids)
 
     def tree(self) -> object:
         """What is there at the end."""
-        self.pipes[0].send("tree")
-        return self._receive(0)
+        self.control.send(("tree", self.top))
+        return self.control.recv()
 
     def end(self) -> None:
         """The processes are gone, whatever they did."""
@@ -131,9 +134,7 @@ def serve(place: Place, pipes: list[Connection], process: int) -> None:
     """Be a process of a program."""
     while True:
         step = pipes[process].recv()
-        if step == "tree":
-            pipes[process].send(whole_tree(place))
-        elif step.call == "fork":
+        if step.call == "fork":
             process = fork(pipes, process, step.args[0])
         else:
             pipes[process].send(perform(place, step))
@@ -166,16 +167,27 @@ def nursery(fds: list[int]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     control, *pipes = map(Connection, fds)
     while True:
-        top = control.recv()
-        os.makedirs(os.path.join(top, "base", "in"))
-        os.chmod(os.path.join(top, "base", "in"), 0o777)
-        pids = []
-        for process in PROCESSES:
-            pid = os.fork()
-            if not pid:
-                begin(top, pipes, process)
-            pids.append(pid)
-        control.send(pids)
+        what, top = control.recv()
+        if what == "begin":
+            control.send(first_processes(top, pipes))
+        else:
+            os.chdir(top)
+            control.send(tree(Linux(), "base"))
+            os.chdir("/")
+
+
+def first_processes(top: str, pipes: list[Connection]) -> list[int]:
+    """Their pids."""
+    home = os.path.join(top, "base", "in")
+    os.makedirs(home)
+    os.chmod(home, 0o777)
+    pids = []
+    for process in PROCESSES:
+        pid = os.fork()
+        if not pid:
+            begin(top, pipes, process)
+        pids.append(pid)
+    return pids
 
 
 if __name__ == "__main__":

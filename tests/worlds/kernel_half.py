@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 
-from calls import Place, perform, whole_tree
+from calls import Place, perform, tree, with_numbers
 from vocabulary import PROCESSES, Step
 
 from fusewire import InitFlag, Kernel, Opened, Process, Settings
@@ -65,20 +65,28 @@ class KernelHalf:
         if step.call == "fork":
             self._fork(step.process, step.args[0])
             return None
-        return perform(self.places[step.process], step)
+        try:
+            result = perform(self.places[step.process], step)
+        except Exception as broken:  # not what a system call may do: a difference, too
+            result = repr(broken)
+        return with_numbers(result, [process.pid for process in self.processes])
 
     def _fork(self, process: int, child: int) -> None:
         if child != process:
             self.processes[child].exit()
         parent, place = self.processes[process], self.places[process]
         self.processes[child] = parent.fork()
-        self.places[child] = Place(self.processes[child], place.home, place.fds)
+        self.places[child] = place.forked(self.processes[child])
         if child == process:
             parent.exit()
 
     def tree(self) -> object:
         """What is there at the end."""
-        return whole_tree(self.places[0])
+        root = self.processes[0].kernel.process()
+        try:
+            return tree(root, "base")
+        finally:
+            root.exit()
 
 
 @contextlib.contextmanager

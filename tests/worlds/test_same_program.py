@@ -1,5 +1,5 @@
-"""The same program in three worlds: random system calls, of several processes, on our kernel half with the memory filesystem, on
-Linux with the same filesystem mounted, and in a plain directory.
+"""The same program in three worlds: random system calls, of several processes, on our kernel half with the memory filesystem,
+on Linux with the same filesystem mounted, and in a plain directory.
 
 Every result, every errno and the tree at the end are the same.
 """
@@ -7,7 +7,6 @@ Every result, every errno and the tree at the end are the same.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ SERVE = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import fusewire, kernel_half
-options = fusewire.MountOptions(allow_other=True, default_permissions=True)
+options = fusewire.MountOptions(allow_other=True, default_permissions=True, nodev=False)
 fusewire.run(kernel_half.KINDS["@kind@"](), sys.argv[1], options)
 """
 

@@ -12,95 +12,165 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fusewire.filesystems.memory import acl
+
+WATCH = "watch"
 PROCESSES = range(3)
+
 SLOTS = range(6)  # what a program calls its descriptors; each world has numbers of its own for them
+MAPS = range(2)  # and for what it has mapped
 AT = (None, None, None, *SLOTS)
 NAMES = ("a", "b", "c", "d", "e", "l")
 PATHS = (
     *NAMES, "d/a", "d/b", "d/c", "e/a", "d/e", "d/e/a", "l/a", "l/b", "d/l",
     "a/", "d/", "l/", "d/.", "d/..", ".", "../x", "../in/a", "./b", "d/../a", "d//b", "a/b", "", "d/l/", "n" * 255, "n" * 256,
 )  # fmt: skip
+KINDS_OF_NODES = (stat.S_IFREG, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFDIR, stat.S_IFLNK, 0)  # no pipes
 TARGETS = ("a", "d", "l", "d/a", "../in/b", "nowhere", "d/", "e/../d", "d/l")  # none leads out of "base"
 FLAGS = (
     os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT, os.O_RDWR | os.O_CREAT | os.O_EXCL,
     os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_CREAT | os.O_TRUNC, os.O_RDWR | os.O_APPEND, os.O_RDONLY | os.O_DIRECTORY,
     os.O_RDONLY | os.O_NOFOLLOW, os.O_PATH, os.O_PATH | os.O_NOFOLLOW, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW,
     os.O_RDONLY | os.O_CREAT | os.O_DIRECTORY, os.O_TMPFILE | os.O_RDWR, os.O_TMPFILE | os.O_RDONLY,
-    os.O_RDONLY | os.O_TRUNC, os.O_RDWR | os.O_NOATIME,
+    os.O_RDONLY | os.O_TRUNC, os.O_RDWR | os.O_NOATIME, os.O_ACCMODE, os.O_TMPFILE | os.O_EXCL | os.O_WRONLY,
+    os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_SYNC,
 )  # fmt: skip
 MODES = (0o777, 0o644, 0o600, 0o400, 0o000, 0o755, 0o1777, 0o2775, 0o4755)
 SIZES = (0, 1, 10, 4096, 5000, 70_000)
 DATA = tuple((size, seed) for size in SIZES for seed in (1, 2))  # as payload() makes it
+LENGTHS = (-1, 0, 3, 9000, 1 << 33)
 OWNERS = (-1, 0, 1000, 1001)
+TIMES = (None, (0, 1), (10**9, 5), (1_500_000_000_123_456_789, 2**31 * 10**9), (-1, -(10**9)))  # nanoseconds
+SYNC = (0, 0x2000, 0x4000, 0x6000)  # AT_STATX_*
 YES_NO = (False, True)
+XATTRS = ("user.x", "user.y", "trusted.t", "system.posix_acl_access", "system.posix_acl_default")
+
+NOBODY = 0xFFFFFFFF
+MINIMAL = [(acl.USER_OBJ, 7, NOBODY), (acl.GROUP_OBJ, 5, NOBODY), (acl.OTHER, 5, NOBODY)]
+ACLS = (
+    acl.pack(MINIMAL),
+    acl.pack([(1, 7, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (16, 7, NOBODY), (32, 0, NOBODY)]),
+    acl.pack([(1, 6, NOBODY), (2, 0, 1001), (4, 4, NOBODY), (8, 7, 1000), (16, 5, NOBODY), (32, 5, NOBODY)]),
+    acl.pack([]),
+    acl.pack(MINIMAL[1:]),  # the rest is malformed
+    acl.pack([(1, 7, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (32, 0, NOBODY)]),
+    acl.pack(MINIMAL[::-1]),
+    b"\1\0\0\0",
+    b"",
+)
 
 CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
+    # -- descriptors
     "open": {"slot": SLOTS, "path": PATHS, "flags": FLAGS, "mode": MODES, "at": AT},
     "open here": {"slot": SLOTS, "path": NAMES, "flags": FLAGS, "mode": MODES, "at": (None,)},
     "close": {"slot": SLOTS},
     "dup": {"slot": SLOTS, "to": SLOTS},
+    "dup2": {"slot": SLOTS, "to": SLOTS},
+    "setfl": {"slot": SLOTS, "flags": (0, os.O_APPEND, os.O_NONBLOCK, os.O_NOATIME)},
+    "getfl": {"slot": SLOTS},
+    "poll": {"slot": SLOTS, "events": (1, 4, 5)},
+    # -- contents
     "read": {"slot": SLOTS, "size": SIZES},
     "pread": {"slot": SLOTS, "size": SIZES, "offset": (0, 5, 4096, -1)},
     "write": {"slot": SLOTS, "data": DATA},
-    "pwrite": {"slot": SLOTS, "data": DATA, "offset": (0, 7, 8000, -1)},
-    "lseek": {"slot": SLOTS, "offset": (-1, 0, 5, 100_000), "whence": (0, 1, 2)},
-    "ftruncate": {"slot": SLOTS, "size": (-1, 0, 3, 9000)},
-    "truncate": {"path": PATHS, "size": (-1, 0, 3, 9000)},
-    "fstat": {"slot": SLOTS},
+    "pwrite": {"slot": SLOTS, "data": DATA, "offset": (0, 7, 8000, -1, 1 << 33)},
+    "writev": {"slot": SLOTS, "data": DATA, "more": DATA},
+    "lseek": {"slot": SLOTS, "offset": (-1, 0, 5, 100_000), "whence": (0, 1, 2, 9)},
+    "seek data": {"slot": SLOTS, "offset": (-1, 0, 5, 4096, 8191, 100_000), "whence": (3, 4)},
+    "ftruncate": {"slot": SLOTS, "size": LENGTHS},
+    "truncate": {"path": PATHS, "size": LENGTHS},
+    "fallocate": {"slot": SLOTS, "mode": (0, 1, 2, 3, 16, 17, 18), "offset": (0, 10, 4096, -1), "length": (0, 10, 5000)},
+    "copy_file_range": {"slot": SLOTS, "to": SLOTS, "size": SIZES, "offset": (None, 0, 3), "at": (None, 0, 100)},
+    "fsync": {"slot": SLOTS},
+    "fdatasync": {"slot": SLOTS},
+    # -- memory
+    "map": {"slot": SLOTS, "flags": (1, 1, 2), "offset": (0, 1, 4095, 4096, 69_999), "data": DATA},
+    "mmap": {"map": MAPS, "slot": SLOTS, "length": (1, 5000, 9000), "prot": (1, 3, 3), "flags": (1, 1, 2), "offset": (0, 4096)},
+    "load": {"map": MAPS, "offset": (0, 100, 4095, 4096), "size": (1, 100, 4096)},
+    "store": {"map": MAPS, "offset": (0, 100, 4095, 4096), "data": DATA[2:8]},
+    "msync": {"map": MAPS},
+    "munmap": {"map": MAPS},
+    # -- locks
+    "flock": {"slot": SLOTS, "operation": (5, 6, 8, 5, 6, 9)},  # none waits
+    "setlk": {"slot": SLOTS, "kind": (0, 1, 2), "start": (0, 5, 100, -1), "length": (0, 10, -3), "whence": (0, 1, 2)},
+    "getlk": {"slot": SLOTS, "kind": (0, 1, 2), "start": (0, 5, 100, -1), "length": (0, 10, -3), "whence": (0, 1, 2)},
+    # -- names
     "stat": {"path": PATHS, "at": AT, "follow": YES_NO},
     "mkdir": {"path": PATHS, "mode": MODES, "at": AT},
     "mkdir here": {"path": NAMES, "mode": (0o777,), "at": (None,)},
     "rmdir": {"path": PATHS, "at": AT},
     "unlink": {"path": PATHS, "at": AT},
-    "rename": {"path": PATHS, "other": PATHS, "at": AT, "to": AT},
-    "link": {"path": PATHS, "other": PATHS, "at": AT, "to": AT},
+    "rename": {"path": PATHS, "other": PATHS, "at": AT, "to": AT, "flags": (0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 8)},
+    "rename here": {"path": NAMES, "other": NAMES, "at": (None,), "to": (None,), "flags": (0, 0, 1, 2, 4)},
+    "link": {"path": PATHS, "other": PATHS, "at": AT, "to": AT, "follow": YES_NO},
+    "link open file": {"slot": SLOTS, "path": PATHS, "at": AT},
     "symlink": {"target": TARGETS, "path": PATHS, "at": AT},
     "readlink": {"path": PATHS, "at": AT},
-    "mknod": {"path": PATHS, "mode": (stat.S_IFREG | 0o644, stat.S_IFSOCK | 0o644), "at": AT},
-    "chmod": {"path": PATHS, "mode": MODES},
+    "mknod": {"path": PATHS, "mode": tuple(kind | 0o644 for kind in KINDS_OF_NODES), "at": AT},
+    "access": {"path": PATHS, "mode": (0, 1, 2, 4, 7), "at": AT, "effective": YES_NO, "follow": YES_NO},
+    "scandir": {"path": PATHS},
+    "list open directory": {"slot": SLOTS},
+    # -- attributes
+    "fstat": {"slot": SLOTS},
+    "statx": {"path": PATHS, "mask": (0x7FF, 0xFFF, 0x80000000), "flags": SYNC, "at": AT, "follow": YES_NO},
+    "statvfs": {"path": PATHS},
+    "chmod": {"path": PATHS, "mode": MODES, "at": AT},
     "fchmod": {"slot": SLOTS, "mode": MODES},
-    "chown": {"path": PATHS, "uid": OWNERS, "gid": OWNERS},
-    "utime": {"path": PATHS, "times": ((1, 2), (10**9, 5))},
-    "access": {"path": PATHS, "mode": (0, 1, 2, 4, 7), "at": AT},
-    "listdir": {"path": PATHS},
-    "fsync": {"slot": SLOTS},
-    "posix_fallocate": {"slot": SLOTS, "offset": (0, 10, -1), "length": (0, 10, 5000)},
-    "copy_file_range": {"slot": SLOTS, "to": SLOTS, "size": SIZES, "offset": (None, 0, 3), "at": (None, 0, 100)},
-    "setlk": {"slot": SLOTS, "kind": (0, 1, 2)},
-    "map": {"slot": SLOTS, "flags": (1, 1, 2), "offset": (0, 1, 4095, 4096, 69_999), "data": DATA},
-    "setxattr": {"path": PATHS, "name": ("user.x", "user.y"), "data": DATA[:6], "flags": (0, 1, 2)},
-    "getxattr": {"path": PATHS, "name": ("user.x", "user.y")},
-    "listxattr": {"path": PATHS},
-    "removexattr": {"path": PATHS, "name": ("user.x", "user.y")},
+    "chown": {"path": PATHS, "uid": OWNERS, "gid": OWNERS, "at": AT, "follow": YES_NO},
+    "fchown": {"slot": SLOTS, "uid": OWNERS, "gid": OWNERS},
+    "utime": {"path": PATHS, "times": TIMES, "at": AT, "follow": YES_NO},
+    "futimens": {"slot": SLOTS, "times": TIMES},
+    # -- extended attributes, and ACLs
+    "setxattr": {"path": PATHS, "name": XATTRS[:3], "data": DATA[:6], "flags": (0, 1, 2), "follow": YES_NO},
+    "fsetxattr": {"slot": SLOTS, "name": XATTRS[:3], "data": DATA[:6], "flags": (0, 1, 2)},
+    "setfacl": {"path": PATHS, "name": XATTRS[3:], "value": ACLS, "follow": YES_NO},
+    "getxattr": {"path": PATHS, "name": XATTRS, "follow": YES_NO},
+    "fgetxattr": {"slot": SLOTS, "name": XATTRS},
+    "listxattr": {"path": PATHS, "follow": YES_NO},
+    "flistxattr": {"slot": SLOTS},
+    "removexattr": {"path": PATHS, "name": XATTRS, "follow": YES_NO},
+    # -- the process
     "chdir": {"path": ("d", "e", "d/e", "a", "l")},
     "fchdir": {"slot": SLOTS},
     "home": {},
+    "getcwd": {},
     "umask": {"mask": (0, 0o22, 0o27)},
     "become": {"who": ((0, 0), (1000, 1000), (1001, 1000), (1002, 1002))},
+    "become for good": {"who": ((1000, 1000), (1001, 1000))},
     "fork": {"child": PROCESSES},
-}
-OFTEN = {"open": 2, "open here": 2, "rename": 2, "map": 2, "stat": 2}  # others: 1
+}  # fmt: skip
+OFTEN = {"open": 4, "open here": 4, "write": 2, "rename": 2, "home": 4, "become": 2, "fork": 2}  # others: 1
+# Of each pair a program has one. What was allocated and never written is data to one filesystem and a hole to another;
+# when memory that was written to becomes the file's, and its time the file's time, is the kernel's own affair.
+EITHER_OR = (
+    ({"fallocate"}, {"seek data"}),
+    ({"mmap", "load", "store", "msync", "munmap"}, {WATCH}),
+)  # fmt: skip
 
 
 class Step(NamedTuple):
-    """A system call of one of the processes."""
+    """A system call of one of the processes; with ``watch``, which times it changes of what is open is compared, too."""
 
     process: int
     call: str
     args: tuple[Any, ...]
+    watch: bool = False
 
     def __str__(self) -> str:
         args = zip(CALLS[self.call], self.args, strict=True)
-        return f"{self.process}: {self.call}({', '.join(f'{name}={value!r:.60}' for name, value in args)})"
+        shown = ", ".join(f"{name}={value!r:.60}" for name, value in args)
+        return f"{self.process}: {self.call}({shown}){' and watch' * self.watch}"
 
 
 def steps(seed: int, count: int) -> Iterator[Step]:
     """A program."""
     rng = random.Random(seed)
-    names = list(CALLS)
+    left_out = set().union(*map(rng.choice, EITHER_OR))
+    names = [name for name in CALLS if name not in left_out]
     weights = [OFTEN.get(name, 1) for name in names]
     for name in rng.choices(names, weights, k=count):
-        yield Step(rng.choice(PROCESSES), name, tuple(map(rng.choice, CALLS[name].values())))
+        watch = WATCH not in left_out and rng.random() < 0.2
+        yield Step(rng.choice(PROCESSES), name, tuple(map(rng.choice, CALLS[name].values())), watch)
 
 
 def payload(data: tuple[int, int]) -> bytes:
