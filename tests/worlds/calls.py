@@ -22,7 +22,8 @@ FLOCK = struct.Struct("hhqqi4x")
 OFFSET_MAX = (1 << 63) - 1
 LONG = ctypes.c_long
 MS_SYNC = 4
-AT_SYMLINK_NOFOLLOW = 0x100
+RENAME_WHITEOUT = 4
+AT_SYMLINK_NOFOLLOW, AT_STATX_DONT_SYNC = 0x100, 0x4000
 SETTABLE = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME | os.O_PATH  # of what F_GETFL says
 CAN_BECOME = os.getuid() == 0  # then a program changes its user, too
 NOWHERE = 987  # a descriptor that is none
@@ -30,6 +31,10 @@ NOWHERE = 987  # a descriptor that is none
 
 class Linux(Os):
     """This machine's system calls, where ``os`` has them under other names than ``Process``, or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._libc.mmap.restype = LONG
 
     # -- memory: touched by system calls, which fail where a program would be killed
 
@@ -148,23 +153,32 @@ class Map(NamedTuple):
 
 def perform(place: Place, step: Step) -> object:
     """What a call results in: a value that can be compared, or the name of its error."""
-    before = stamps(place) if step.watch else {}
+    watch = step.watch and not _untimed(step)
+    before = stamps(place) if watch else {}
     try:
         result = _perform(place, step.call.removesuffix(" here"), step.args)
     except OSError as error:
         result = os.strerror(error.errno or 0)
     except ValueError as error:
         result = type(error).__name__
-    if not step.watch or step.call == "map":
+    if not watch:
         return result
     after = stamps(place)
     return result, {what: _changed(before[what], after[what]) for what in before.keys() & after.keys()}
 
 
-def stamps(place: Place) -> dict[object, tuple[int, int]]:
+def _untimed(step: Step) -> bool:
+    """A page that was written to gives its file a time when the kernel wants it to. ext4 makes a whiteout before it looks
+    whether the rename can be done, and an ACL that changes nothing is no change to it."""
+    whiteout = step.call.startswith("rename") and step.args[-1] & RENAME_WHITEOUT
+    return whiteout or step.call in ("map", "setfacl")
+
+
+def stamps(place: Place) -> dict[object, tuple[int, int, int]]:
     """When what is open was changed, and the working directory."""
-    found = {slot: place.system.fstat(fd) for slot, fd in place.fds.items()}
-    found["."] = place.system.stat(".")
+    found: dict[object, os.stat_result] = {slot: place.system.fstat(fd) for slot, fd in place.fds.items()}
+    with contextlib.suppress(PermissionError):
+        found["."] = place.system.stat(".")
     return {what: (st.st_ino, st.st_mtime_ns, st.st_ctime_ns) for what, st in found.items()}
 
 
@@ -213,6 +227,8 @@ def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
         case (("load" | "store" | "msync" | "munmap"), (map, *rest)):
             return touch(place, name, map, *rest) if map in place.maps else None
         # -- locks
+        case (("setlk" | "getlk"), (slot, *_, 2)) if slot in place.fds and stat.S_ISDIR(do.fstat(fd(slot)).st_mode):
+            return None  # the end of a directory
         case "getlk", (slot, *lock):
             found = do.getlk(fd(slot), *lock)
             return found if found.type != fcntl.F_UNLCK else None
@@ -245,7 +261,8 @@ def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
             return shown(do.fstat(fd(slot)))
         case "statx", (path, mask, flags, dir, follow):
             found = do.statx(path, mask, flags=flags, dir_fd=at(dir), follow_symlinks=follow)
-            return found.mask & 0xFFF, found.mode, found.nlink, found.uid, found.gid, found.rdev_major, found.rdev_minor
+            asked = mask & (0x7FF if flags & AT_STATX_DONT_SYNC else 0xFFF)  # more may be there, and the birth time not be known
+            return found.mask & asked, found.mode, found.nlink, found.uid, found.gid, found.rdev_major, found.rdev_minor
         case "statvfs", (path,):
             return do.statvfs(path).f_namemax
         case "chmod", (path, mode, dir):

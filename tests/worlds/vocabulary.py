@@ -17,33 +17,35 @@ from fusewire.filesystems.memory import acl
 WATCH = "watch"
 PROCESSES = range(3)
 
-SLOTS = range(6)  # what a program calls its descriptors; each world has numbers of its own for them
+SLOTS = (0, 0, 0, 1, 1, 2, 3)  # what a program calls its descriptors; each world has numbers of its own for them
 MAPS = range(2)  # and for what it has mapped
-AT = (None, None, None, *SLOTS)
+AT = (None,) * 12 + (0, 0, 1, 2, 3)
 NAMES = ("a", "b", "c", "d", "e", "l")
+FILES = ("a", "a", "b", "b", "c", *NAMES)
+DIRECTORIES = ("d", "d", "d", "e", "e", "c")
 PATHS = (
-    *NAMES, "d/a", "d/b", "d/c", "e/a", "d/e", "d/e/a", "l/a", "l/b", "d/l",
+    *NAMES * 8, "d/a", "d/b", "d/c", "e/a", "e/b", "d/a", "d/b", "d/c", "e/a", "d/e", "d/e/a", "l/a", "l/b", "d/l",
     "a/", "d/", "l/", "d/.", "d/..", ".", "../x", "../in/a", "./b", "d/../a", "d//b", "a/b", "", "d/l/", "n" * 255, "n" * 256,
 )  # fmt: skip
 KINDS_OF_NODES = (stat.S_IFREG, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFDIR, stat.S_IFLNK, 0)  # no pipes
 TARGETS = ("a", "d", "l", "d/a", "../in/b", "nowhere", "d/", "e/../d", "d/l")  # none leads out of "base"
 FLAGS = (
-    os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT, os.O_RDWR | os.O_CREAT | os.O_EXCL,
-    os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_CREAT | os.O_TRUNC, os.O_RDWR | os.O_APPEND, os.O_RDONLY | os.O_DIRECTORY,
-    os.O_RDONLY | os.O_NOFOLLOW, os.O_PATH, os.O_PATH | os.O_NOFOLLOW, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW,
-    os.O_RDONLY | os.O_CREAT | os.O_DIRECTORY, os.O_TMPFILE | os.O_RDWR, os.O_TMPFILE | os.O_RDONLY,
-    os.O_RDONLY | os.O_TRUNC, os.O_RDWR | os.O_NOATIME, os.O_ACCMODE, os.O_TMPFILE | os.O_EXCL | os.O_WRONLY,
-    os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_SYNC,
+    *(os.O_RDWR | os.O_CREAT,) * 12, os.O_RDONLY, os.O_RDONLY, os.O_RDWR, os.O_RDWR, os.O_WRONLY,
+    os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_CREAT | os.O_TRUNC,
+    os.O_RDWR | os.O_APPEND, os.O_RDONLY | os.O_DIRECTORY, os.O_RDONLY | os.O_NOFOLLOW, os.O_PATH,
+    os.O_PATH | os.O_NOFOLLOW, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, os.O_RDONLY | os.O_CREAT | os.O_DIRECTORY,
+    os.O_TMPFILE | os.O_RDWR, os.O_TMPFILE | os.O_RDONLY, os.O_RDONLY | os.O_TRUNC, os.O_RDWR | os.O_NOATIME, os.O_ACCMODE,
+    os.O_TMPFILE | os.O_EXCL | os.O_WRONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_SYNC,
 )  # fmt: skip
-MODES = (0o777, 0o644, 0o600, 0o400, 0o000, 0o755, 0o1777, 0o2775, 0o4755)
+MODES = (0o777, 0o777, 0o666, 0o644, 0o600, 0o400, 0o000, 0o755, 0o1777, 0o2775, 0o4755)
 SIZES = (0, 1, 10, 4096, 5000, 70_000)
 DATA = tuple((size, seed) for size in SIZES for seed in (1, 2))  # as payload() makes it
-LENGTHS = (-1, 0, 3, 9000, 1 << 33)
+LENGTHS = (-1, 0, 3, 3, 9000, 9000, 1 << 33)
 OWNERS = (-1, 0, 1000, 1001)
 TIMES = (None, (0, 1), (10**9, 5), (1_500_000_000_123_456_789, 2**31 * 10**9), (-1, -(10**9)))  # nanoseconds
-SYNC = (0, 0x2000, 0x4000, 0x6000)  # AT_STATX_*
+SYNC = (0, 0, 0x2000, 0x4000, 0x6000)  # AT_STATX_*
 YES_NO = (False, True)
-XATTRS = ("user.x", "user.y", "trusted.t", "system.posix_acl_access", "system.posix_acl_default")
+XATTRS = ("user.x", "user.x", "trusted.t", "system.posix_acl_access", "system.posix_acl_default")
 
 NOBODY = 0xFFFFFFFF
 MINIMAL = [(acl.USER_OBJ, 7, NOBODY), (acl.GROUP_OBJ, 5, NOBODY), (acl.OTHER, 5, NOBODY)]
@@ -62,7 +64,7 @@ ACLS = (
 CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     # -- descriptors
     "open": {"slot": SLOTS, "path": PATHS, "flags": FLAGS, "mode": MODES, "at": AT},
-    "open here": {"slot": SLOTS, "path": NAMES, "flags": FLAGS, "mode": MODES, "at": (None,)},
+    "open here": {"slot": SLOTS, "path": FILES, "flags": FLAGS, "mode": MODES, "at": (None,)},
     "close": {"slot": SLOTS},
     "dup": {"slot": SLOTS, "to": SLOTS},
     "dup2": {"slot": SLOTS, "to": SLOTS},
@@ -79,7 +81,7 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "seek data": {"slot": SLOTS, "offset": (-1, 0, 5, 4096, 8191, 100_000), "whence": (3, 4)},
     "ftruncate": {"slot": SLOTS, "size": LENGTHS},
     "truncate": {"path": PATHS, "size": LENGTHS},
-    "fallocate": {"slot": SLOTS, "mode": (0, 1, 2, 3, 16, 17, 18), "offset": (0, 10, 4096, -1), "length": (0, 10, 5000)},
+    "fallocate": {"slot": SLOTS, "mode": (0, 0, 1, 2, 3, 16, 17, 18), "offset": (0, 10, 4096, -1), "length": (0, 10, 10, 5000)},
     "copy_file_range": {"slot": SLOTS, "to": SLOTS, "size": SIZES, "offset": (None, 0, 3), "at": (None, 0, 100)},
     "fsync": {"slot": SLOTS},
     "fdatasync": {"slot": SLOTS},
@@ -97,7 +99,7 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     # -- names
     "stat": {"path": PATHS, "at": AT, "follow": YES_NO},
     "mkdir": {"path": PATHS, "mode": MODES, "at": AT},
-    "mkdir here": {"path": NAMES, "mode": (0o777,), "at": (None,)},
+    "mkdir here": {"path": DIRECTORIES, "mode": (0o777,), "at": (None,)},
     "rmdir": {"path": PATHS, "at": AT},
     "unlink": {"path": PATHS, "at": AT},
     "rename": {"path": PATHS, "other": PATHS, "at": AT, "to": AT, "flags": (0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 8)},
@@ -105,6 +107,7 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "link": {"path": PATHS, "other": PATHS, "at": AT, "to": AT, "follow": YES_NO},
     "link open file": {"slot": SLOTS, "path": PATHS, "at": AT},
     "symlink": {"target": TARGETS, "path": PATHS, "at": AT},
+    "symlink here": {"target": TARGETS, "path": ("l", "l", "c"), "at": (None,)},
     "readlink": {"path": PATHS, "at": AT},
     "mknod": {"path": PATHS, "mode": tuple(kind | 0o644 for kind in KINDS_OF_NODES), "at": AT},
     "access": {"path": PATHS, "mode": (0, 1, 2, 4, 7), "at": AT, "effective": YES_NO, "follow": YES_NO},
@@ -112,7 +115,7 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "list open directory": {"slot": SLOTS},
     # -- attributes
     "fstat": {"slot": SLOTS},
-    "statx": {"path": PATHS, "mask": (0x7FF, 0xFFF, 0x80000000), "flags": SYNC, "at": AT, "follow": YES_NO},
+    "statx": {"path": PATHS, "mask": (0x7FF, 0xFFF, 0xFFF, 0x80000000), "flags": SYNC, "at": AT, "follow": YES_NO},
     "statvfs": {"path": PATHS},
     "chmod": {"path": PATHS, "mode": MODES, "at": AT},
     "fchmod": {"slot": SLOTS, "mode": MODES},
@@ -139,7 +142,10 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "become for good": {"who": ((1000, 1000), (1001, 1000))},
     "fork": {"child": PROCESSES},
 }  # fmt: skip
-OFTEN = {"open": 4, "open here": 4, "write": 2, "rename": 2, "home": 4, "become": 2, "fork": 2}  # others: 1
+OFTEN = {
+    "open": 4, "open here": 16, "write": 2, "mkdir here": 2, "symlink here": 2, "rename here": 2, "home": 2, "become": 2,
+    "fork": 2, "become for good": 0.2, "close": 0.5, "chdir": 0.5, "umask": 0.5,
+}  # fmt: skip
 # Of each pair a program has one. What was allocated and never written is data to one filesystem and a hole to another;
 # when memory that was written to becomes the file's, and its time the file's time, is the kernel's own affair.
 EITHER_OR = (

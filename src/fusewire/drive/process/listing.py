@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as _stat
 from collections.abc import Callable, Generator, Iterator
@@ -117,7 +118,8 @@ class Listings(FileCalls, NameCalls):
         """As os.listdir(): bytes for a path of bytes."""
         fd = self._open_directory(path)
         try:
-            self.fstat(fd)  # as opendir(3) does
+            if not isinstance(path, int):
+                self.fstat(fd)  # as opendir(3) does
             names: list[bytes] = []
             while batch := self._readdir(fd):
                 names += [name for name, _, _ in batch]
@@ -143,11 +145,17 @@ class Listings(FileCalls, NameCalls):
         return ScandirIterator(self, fd, path)
 
     def _open_directory(self, path: PathOrFd) -> int:
-        if isinstance(path, int):
-            fd = self.dup(path)
+        if not isinstance(path, int):
+            return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = self.dup(path)
+        try:
+            if not _stat.S_ISDIR(self.fstat(fd).st_mode):  # as fdopendir(3) does
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             self.lseek(fd, 0, os.SEEK_SET)
-            return fd
-        return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            self.close(fd)
+            raise
+        return fd
 
     def walk(
         self,

@@ -44,7 +44,7 @@ class NameCalls(Caller):
     ) -> Statx:
         """statx(2): ``mask`` 0x800 asks for the birth time; ``flags`` AT_STATX_FORCE_SYNC 0x2000, AT_STATX_DONT_SYNC 0x4000."""
         if isinstance(path, int):
-            return self._call(sc.sys_statx, b"", path, True, flags, mask)
+            return self._call(sc.sys_statx, None, path, True, flags, mask)
         return self._call(sc.sys_statx, os.fsencode(path), at(dir_fd), follow_symlinks, flags, mask)
 
     def access(

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 
-from ...daemon import Attributes, Granted, InitFlag, Operations, Request, Settings, current_request
+from ...daemon import Attributes, Granted, InitFlag, Operations, Settings, current_request
 from . import acl, pages
 from .nodes import Directory, File, Node
 
@@ -89,7 +89,7 @@ class Inodes(Operations):
         self._last += 1
         return self._last
 
-    def _adopt(self, node: Node, parent: Directory, mode: int, request: Request) -> None:
+    def _adopt(self, node: Node, parent: Directory, mode: int, umask: int) -> None:
         """Make a new inode the caller's, with the permissions of ``mode`` as ``parent``'s default ACL and the caller's
         umask leave them. A set-group-ID directory hands its group on, and to directories the bit."""
         if parent.mode & stat.S_ISGID:
@@ -98,7 +98,7 @@ class Inodes(Operations):
                 mode |= stat.S_ISGID
         default = parent.xattrs.get(acl.DEFAULT) if parent.xattrs else None
         if default is None:
-            node.mode |= stat.S_IMODE(mode) & ~request.umask
+            node.mode |= stat.S_IMODE(mode) & ~umask
         else:
             self._inherit(node, default, stat.S_IMODE(mode))
 

@@ -37,7 +37,7 @@ class Names(Inodes):
                 node: Node = File(number, kind, request.uid, request.gid)
             else:
                 node = Node(number, kind, request.uid, request.gid, rdev)
-            self._adopt(node, directory, mode, request)
+            self._adopt(node, directory, mode, request.umask)
             return self._added(directory, name, node)
 
     def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[Entry, Opened]:
@@ -45,7 +45,7 @@ class Names(Inodes):
         with self._lock:
             directory = self._directory_for(parent, name)
             node = File(self._number(), stat.S_IFREG, request.uid, request.gid)
-            self._adopt(node, directory, mode, request)
+            self._adopt(node, directory, mode, request.umask)
             node.opens = 1
             return self._added(directory, name, node), OPENED
 
@@ -53,7 +53,7 @@ class Names(Inodes):
         request = current_request()
         with self._lock:
             node = File(self._number(), stat.S_IFREG, request.uid, request.gid)
-            self._adopt(node, self._directory(parent), mode, request)
+            self._adopt(node, self._directory(parent), mode, request.umask)
             node.nlink = 0
             node.opens = 1
             self.nodes[node.ino] = node
@@ -66,7 +66,7 @@ class Names(Inodes):
         with self._lock:
             directory = self._directory_for(parent, name)
             node = Directory(self._number(), stat.S_IFDIR, request.uid, request.gid, directory)
-            self._adopt(node, directory, mode, request)
+            self._adopt(node, directory, mode, request.umask)
             return self._added(directory, name, node)
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Entry:
@@ -135,7 +135,7 @@ class Names(Inodes):
                 return  # POSIX: two names of one file, and nothing happens
             _check_replaceable(node, there.node)
         if flags & RENAME_WHITEOUT:
-            source.replace(name, self._whiteout())
+            source.replace(name, self._whiteout(source))
         else:
             source.remove(name)
         if there is None:
@@ -154,10 +154,11 @@ class Names(Inodes):
         target.replace(newname, one)
         one.ctime_ns = other.ctime_ns = target.ctime_ns
 
-    def _whiteout(self) -> Node:
+    def _whiteout(self, directory: Directory) -> Node:
         """What union filesystems leave where a name was: the character device 0, 0."""
         request = current_request()
         node = Node(self._number(), stat.S_IFCHR, request.uid, request.gid)
+        self._adopt(node, directory, 0, 0)
         self.nodes[node.ino] = node
         return node
 

@@ -12,7 +12,7 @@ from .inode import Dentry
 
 if TYPE_CHECKING:
     from .inode import Inode
-    from .program import ProgramTask
+    from .program import Cred, ProgramTask
     from .readahead import Readahead
 
 O_LARGEFILE = 0o100000  # what a 64-bit Linux adds to every open; Python's constant is 0 there
@@ -56,6 +56,7 @@ class File:
         self.positioned = True
         self.flocked = False
         self.poll_handle = 0
+        self.cred: Cred | None = None  # who opened it
         self.ra: Readahead | None = None  # how it is read ahead
         self.wb_seen = 0  # failed writes of pages that its fsync(2) has told of
         access = flags & os.O_ACCMODE

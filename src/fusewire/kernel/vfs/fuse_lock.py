@@ -33,7 +33,7 @@ _FILEATTR = {FS_IOC_GETFLAGS: 4, FS_IOC_SETFLAGS: 4, FS_IOC_FSGETXATTR: 28, FS_I
 
 
 class FuseLock(FuseSpace):
-    """Locks: the daemon's where it asked for them in INIT, else this machine's. Poll handles are counted, never reused."""
+    """Locks: a file's are the daemon's where it asked for them in INIT; else, and of directories, this machine's. Poll handles are counted, never reused."""
 
     def _init_polls(self) -> None:
         self.poll_handles = 0
@@ -42,7 +42,7 @@ class FuseLock(FuseSpace):
     # -- locks ------------------------------------------------------------------------------------------------------
 
     async def getlk(self, task: ProgramTask, file: File, lock: FileLock, owner: object) -> FileLock:
-        if not self.flags & InitFlag.POSIX_LOCKS:
+        if not self._asks_daemon(file, InitFlag.POSIX_LOCKS):
             return await super().getlk(task, file, lock, owner)
         body = LK_IN.pack(LkIn(file.fh, self.lock_owner(owner), lock))
         found = (await self.ask_for(task, Opcode.GETLK, file.inode.nodeid, LK_OUT, body)).lk
@@ -51,17 +51,21 @@ class FuseLock(FuseSpace):
         return found
 
     async def setlk(self, task: ProgramTask, file: File, lock: FileLock, owner: object, wait: bool) -> None:
-        if not self.flags & InitFlag.POSIX_LOCKS:
+        if not self._asks_daemon(file, InitFlag.POSIX_LOCKS):
             await super().setlk(task, file, lock, owner, wait)
             return
         await self._setlk(task, file, lock, owner, wait, LkFlag(0))
 
     async def flock(self, task: ProgramTask, file: File, type: int, wait: bool) -> None:
-        if not self.flags & InitFlag.FLOCK_LOCKS:
+        if not self._asks_daemon(file, InitFlag.FLOCK_LOCKS):
             await super().flock(task, file, type, wait)
             return
         file.flocked = True
         await self._setlk(task, file, FileLock(0, OFFSET_MAX, type), file, wait, LkFlag.FLOCK)
+
+    def _asks_daemon(self, file: File, flag: InitFlag) -> bool:
+        """``fuse_dir_operations`` has no locks."""
+        return bool(self.flags & flag) and not file.inode.is_dir
 
     async def _setlk(
         self, task: ProgramTask, file: File, lock: FileLock, owner: object, wait: bool, flags: LkFlag

@@ -18,12 +18,15 @@ from .permission import owner_or_capable
 from .program import ProgramTask
 
 XATTR_SIZE_MAX = 65536
+ACLS = (posix_acl.ACCESS, posix_acl.DEFAULT)
 
 
 class FuseXattr(FuseBase):
     """Values are bytes; a ``size`` of 0 asks how long one is."""
 
     async def getxattr(self, task: ProgramTask, inode: Inode, name: bytes, size: int) -> bytes | int:
+        if name in ACLS and inode.is_link:
+            raise _unsupported()
         return await self._sized(task, Opcode.GETXATTR, inode, size, c_string(name))
 
     async def listxattr(self, task: ProgramTask, inode: Inode, size: int) -> bytes | int:
@@ -53,41 +56,54 @@ class FuseXattr(FuseBase):
             raise _unsupported() from None
 
     async def setxattr(self, task: ProgramTask, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
-        is_acl = name in (posix_acl.ACCESS, posix_acl.DEFAULT)
-        extra = 0
-        if is_acl and self.posix_acl:
-            _check_may_set_acl(task, inode)
-            posix_acl.parse(value)
+        extra = SetxattrFlag(0)
+        if name in ACLS:
+            if not _may_set_acl(task, inode, name, posix_acl.parse(value)):
+                return
             cred = task.program.cred
-            if not (cred.in_group(inode.attr.gid) or cred.capable):
+            if not posix_acl.parse(value):
+                await self._remove_xattr(task, inode, name)
+                return
+            if self.posix_acl and not (cred.in_group(inode.attr.gid) or cred.capable):
                 extra = SetxattrFlag.ACL_KILL_SGID
+            flags = 0
         packed = SETXATTR_IN.pack(SetxattrIn(len(value), flags, extra))
         if not self.flags & InitFlag.SETXATTR_EXT:
             packed = packed[:8]
         if not await self.ask_once(task, Opcode.SETXATTR, inode, packed, c_string(name), value):
             raise _unsupported()
-        self._xattr_changed(inode, is_acl)
+        self._xattr_changed(inode, name)
 
     async def removexattr(self, task: ProgramTask, inode: Inode, name: bytes) -> None:
-        is_acl = name in (posix_acl.ACCESS, posix_acl.DEFAULT)
-        if is_acl and self.posix_acl:
-            _check_may_set_acl(task, inode)
+        if name not in ACLS or _may_set_acl(task, inode, name, []):
+            await self._remove_xattr(task, inode, name)
+
+    async def _remove_xattr(self, task: ProgramTask, inode: Inode, name: bytes) -> None:
         if not await self.ask_once(task, Opcode.REMOVEXATTR, inode, c_string(name)):
             raise _unsupported()
-        self._xattr_changed(inode, is_acl)
+        self._xattr_changed(inode, name)
 
-    def _xattr_changed(self, inode: Inode, is_acl: bool) -> None:
+    def _xattr_changed(self, inode: Inode, name: bytes) -> None:
         inode.invalidate(STATX_CTIME)
-        if is_acl and self.posix_acl:  # an ACL shows in the mode
+        if name in ACLS and self.posix_acl:  # an ACL shows in the mode
             inode.acl = UNKNOWN
             inode.invalidate()
 
 
-def _check_may_set_acl(task: ProgramTask, inode: Inode) -> None:
+def _may_set_acl(task: ProgramTask, inode: Inode, name: bytes, acl: posix_acl.Acl) -> bool:
+    """``set_posix_acl``: whether there is anything to do. An empty list is to be removed. Raises EOPNOTSUPP for a symbolic
+    link, EACCES for what inherits nothing, EPERM, EINVAL."""
     if inode.is_link:
         raise _unsupported()
+    if name == posix_acl.DEFAULT and not inode.is_dir:
+        if acl:
+            raise PermissionError(int(Errno.EACCES), "Permission denied: only directories have defaults")
+        return False
     if not owner_or_capable(task.program.cred, inode):
         raise PermissionError(int(Errno.EPERM), "Operation not permitted")
+    if acl:
+        posix_acl.check_valid(acl)
+    return True
 
 
 def _unsupported() -> OSError:

@@ -9,7 +9,7 @@ from ....wire.layouts import FileLock
 from ..files import File
 from ..locks import F_RDLCK, F_UNLCK, F_WRLCK, OFFSET_MAX
 from ..program import ProgramTask
-from .base import fdget, invalid, readable, syscall, writable
+from .base import bad_descriptor, fdget, invalid, readable, syscall, writable
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 _FLOCKS = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}
@@ -17,11 +17,13 @@ _FLOCKS = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}
 
 @syscall
 async def sys_flock(task: ProgramTask, fd: int, operation: int) -> None:
-    """Raises EAGAIN with LOCK_NB, EINTR."""
+    """Raises EAGAIN with LOCK_NB, EINTR, EBADF."""
     type = _FLOCKS.get(operation & ~LOCK_NB)
     if type is None:
         raise invalid(f"flock operation {operation}")
     file = fdget(task, fd)
+    if type != F_UNLCK and not (file.readable or file.writable):
+        raise bad_descriptor("the descriptor is open for neither reading nor writing")
     await file.inode.sb.flock(task, file, type, not operation & LOCK_NB)
 
 
@@ -31,13 +33,13 @@ async def sys_setlk(
 ) -> None:
     """F_SETLK, F_SETLKW and (``ofd``) F_OFD_SETLK, F_OFD_SETLKW. Raises EAGAIN, EDEADLK, EBADF for the wrong access mode."""
     file = fdget(task, fd)
+    lock = await _range(task, file, type, start, length, whence)
     if type == F_RDLCK:
         readable(file)
     elif type == F_WRLCK:
         writable(file)
     elif type != F_UNLCK:
         raise invalid(f"lock type {type}")
-    lock = await _range(task, file, type, start, length, whence)
     owner = file if ofd else task.program.files
     await file.inode.sb.setlk(task, file, lock, owner, wait)
 

@@ -71,11 +71,15 @@ async def sys_link(
     newdirfd: int = AT_FDCWD,
     follow: bool = False,
 ) -> None:
-    """One more name. No ``source`` means ``dirfd`` itself (O_TMPFILE). Raises EPERM for a directory, EXDEV."""
+    """One more name. No ``source`` means ``dirfd`` itself (O_TMPFILE). Raises EPERM for a directory, EXDEV; ENOENT for what
+    was opened with other credentials."""
     if source is not None:
         old = task.hold(await namei.lookup(task, source, dirfd, follow))
     else:
-        old = task.hold(task.program.files.path(dirfd).dentry)
+        file = task.program.files.path(dirfd)
+        if file.cred is not task.program.cred and not task.program.cred.capable:
+            raise namei.absent(path)
+        old = task.hold(file.dentry)
     inode = old.positive
     made = await _New.begin(task, path, newdirfd)
     async with made:

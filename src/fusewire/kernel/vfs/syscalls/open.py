@@ -31,6 +31,7 @@ async def sys_open(task: ProgramTask, path: bytes, flags: int, mode: int, dirfd:
     else:
         dentry = task.hold(await namei.lookup(task, path, dirfd, follow=not flags & os.O_NOFOLLOW))
         file = await _open(task, dentry, path, flags, created=False)
+    file.cred = task.program.cred
     return task.program.files.install(file, cloexec=bool(flags & os.O_CLOEXEC))
 
 

@@ -99,7 +99,7 @@ def set_groups(cred: Cred, groups: tuple[int, ...]) -> Cred:
 
 def fork(program: Program, tgid: int) -> Program:
     """fork(2): a process with one thread to come, and with the same open files."""
-    child = Program(tgid, program.comm, program.cred, program.root)
+    child = Program(tgid, program.comm, Cred(*program.cred), program.root)  # the same, but of its own: File.cred
     path_put(None, child.cwd)
     child.cwd = path_get(program.cwd)
     child.umask = program.umask

@@ -37,13 +37,18 @@ async def sys_fstat(task: ProgramTask, fd: int) -> tuple[Attr, int]:
 
 @syscall
 async def sys_statx(
-    task: ProgramTask, path: bytes, dirfd: int = AT_FDCWD, follow: bool = True, sync: int = 0, mask: int = STATX_BASIC
+    task: ProgramTask,
+    path: bytes | None,
+    dirfd: int = AT_FDCWD,
+    follow: bool = True,
+    sync: int = 0,
+    mask: int = STATX_BASIC,
 ) -> Statx:
-    """As statx(2); an empty path means ``dirfd`` itself. Raises EINVAL for a mask or a flag that is reserved."""
+    """As statx(2); no path means ``dirfd`` itself. Raises EINVAL for a mask or a flag that is reserved."""
     if mask & STATX_RESERVED or sync & ~AT_STATX_SYNC_TYPE or sync == AT_STATX_SYNC_TYPE:
         raise invalid(f"mask {mask:#x}, flags {sync:#x}")
     file = None
-    if path:
+    if path is not None:
         inode = target(task, await namei.lookup(task, path, dirfd, follow))
     else:
         file = task.program.files.path(dirfd)
