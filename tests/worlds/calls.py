@@ -169,9 +169,9 @@ def perform(place: Place, step: Step) -> object:
 
 def _untimed(step: Step) -> bool:
     """A page that was written to gives its file a time when the kernel wants it to. ext4 makes a whiteout before it looks
-    whether the rename can be done, and an ACL that changes nothing is no change to it."""
+    whether the rename can be done, and an attribute that is set to what it is is not changed for it."""
     whiteout = step.call.startswith("rename") and step.args[-1] & RENAME_WHITEOUT
-    return whiteout or step.call in ("map", "setfacl")
+    return whiteout or step.call in ("map", "setxattr", "fsetxattr", "setfacl")
 
 
 def stamps(place: Place) -> dict[object, tuple[int, int, int]]:
@@ -227,8 +227,8 @@ def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
         case (("load" | "store" | "msync" | "munmap"), (map, *rest)):
             return touch(place, name, map, *rest) if map in place.maps else None
         # -- locks
-        case (("setlk" | "getlk"), (slot, *_, 2)) if slot in place.fds and stat.S_ISDIR(do.fstat(fd(slot)).st_mode):
-            return None  # the end of a directory
+        case (("setlk" | "getlk"), (slot, *_, 1 | 2)) if slot in place.fds and stat.S_ISDIR(do.fstat(fd(slot)).st_mode):
+            return None  # from an offset in a directory, or its end
         case "getlk", (slot, *lock):
             found = do.getlk(fd(slot), *lock)
             return found if found.type != fcntl.F_UNLCK else None
@@ -261,7 +261,9 @@ def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
             return shown(do.fstat(fd(slot)))
         case "statx", (path, mask, flags, dir, follow):
             found = do.statx(path, mask, flags=flags, dir_fd=at(dir), follow_symlinks=follow)
-            asked = mask & (0x7FF if flags & AT_STATX_DONT_SYNC else 0xFFF)  # more may be there, and the birth time not be known
+            asked = mask & (
+                0x7FF if flags & AT_STATX_DONT_SYNC else 0xFFF
+            )  # more may be there, and the birth time not be known
             return found.mask & asked, found.mode, found.nlink, found.uid, found.gid, found.rdev_major, found.rdev_minor
         case "statvfs", (path,):
             return do.statvfs(path).f_namemax

@@ -13,6 +13,7 @@ from kernel_half import kernel_half
 from vocabulary import Step
 
 SHOWN = 300  # characters of a result
+LAST = 40  # steps that are shown
 
 
 class Program(Protocol):
@@ -34,25 +35,27 @@ class Comparison:
 
     def __init__(self, programs: dict[str, Program]) -> None:
         self.programs = programs
+        self.done: list[Step] = []
 
     def step(self, step: Step) -> None:
         """Do a step everywhere; all have to say the same."""
+        self.done.append(step)
         for program in self.programs.values():
             program.start(step)
-        _same({name: program.result(step) for name, program in self.programs.items()}, str(step))
+        self._same({name: program.result(step) for name, program in self.programs.items()})
 
     def end(self) -> None:
         """What is left is to be the same, too."""
-        _same({name: program.tree() for name, program in self.programs.items()}, "the tree at the end")
+        self._same({name: program.tree() for name, program in self.programs.items()})
 
-
-def _same(results: dict[str, object], what: str) -> None:
-    expected = list(results.values())[-1]
-    if any(result != expected for result in results.values()):
+    def _same(self, results: dict[str, object]) -> None:
+        expected = list(results.values())[-1]
+        if all(result == expected for result in results.values()):
+            return
         if isinstance(expected, dict):
             results = {name: _rest(result, results) for name, result in results.items()}
-        lines = [f"  {name:12} {repr(result)[:SHOWN]}" for name, result in results.items()]
-        raise Different("\n".join([what, *lines]))
+        lines = [f"{name:12} {repr(result)[:SHOWN]}" for name, result in results.items()]
+        raise Different("\n".join([f"after {len(self.done)} steps", *map(str, self.done[-LAST:]), *lines]))
 
 
 def _rest(tree: object, trees: dict[str, object]) -> object:

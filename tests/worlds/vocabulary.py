@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fusewire.filesystems.memory import acl
@@ -106,8 +106,8 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "rename here": {"path": NAMES, "other": NAMES, "at": (None,), "to": (None,), "flags": (0, 0, 1, 2, 4)},
     "link": {"path": PATHS, "other": PATHS, "at": AT, "to": AT, "follow": YES_NO},
     "link open file": {"slot": SLOTS, "path": PATHS, "at": AT},
-    "symlink": {"target": TARGETS, "path": PATHS, "at": AT},
-    "symlink here": {"target": TARGETS, "path": ("l", "l", "c"), "at": (None,)},
+    "symlink": {"leading_to": TARGETS, "path": PATHS, "at": AT},
+    "symlink here": {"leading_to": TARGETS, "path": ("l", "l", "c"), "at": (None,)},
     "readlink": {"path": PATHS, "at": AT},
     "mknod": {"path": PATHS, "mode": tuple(kind | 0o644 for kind in KINDS_OF_NODES), "at": AT},
     "access": {"path": PATHS, "mode": (0, 1, 2, 4, 7), "at": AT, "effective": YES_NO, "follow": YES_NO},
@@ -143,9 +143,10 @@ CALLS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "fork": {"child": PROCESSES},
 }  # fmt: skip
 OFTEN = {
-    "open": 4, "open here": 16, "write": 2, "mkdir here": 2, "symlink here": 2, "rename here": 2, "home": 2, "become": 2,
-    "fork": 2, "become for good": 0.2, "close": 0.5, "chdir": 0.5, "umask": 0.5,
+    "open": 20, "open here": 80, "write": 10, "mkdir here": 10, "symlink here": 10, "rename here": 10, "home": 10, "become": 10,
+    "fork": 10, "become for good": 1, "close": 2, "chdir": 2, "umask": 2,
 }  # fmt: skip
+WEIGHTS = {call: OFTEN.get(call, 5) for call in CALLS}
 # Of each pair a program has one. What was allocated and never written is data to one filesystem and a hole to another;
 # when memory that was written to becomes the file's, and its time the file's time, is the kernel's own affair.
 EITHER_OR = (
@@ -168,15 +169,28 @@ class Step(NamedTuple):
         return f"{self.process}: {self.call}({shown}){' and watch' * self.watch}"
 
 
-def steps(seed: int, count: int) -> Iterator[Step]:
+# Something to begin with: a file, a directory and a link, open in all processes.
+FURNITURE = (
+    Step(0, "mkdir here", ("d", 0o777, None)),
+    Step(0, "open here", (0, "a", os.O_RDWR | os.O_CREAT, 0o666, None)),
+    Step(0, "write", (0, (5000, 1))),
+    Step(0, "open here", (1, "d", os.O_RDONLY | os.O_DIRECTORY, 0, None)),
+    Step(0, "symlink here", ("d", "l", None)),
+    Step(0, "fork", (1,)),
+    Step(0, "fork", (2,)),
+)
+
+
+def steps(seed: int, count: int) -> list[Step]:
     """A program."""
     rng = random.Random(seed)
     left_out = set().union(*map(rng.choice, EITHER_OR))
     names = [name for name in CALLS if name not in left_out]
-    weights = [OFTEN.get(name, 1) for name in names]
-    for name in rng.choices(names, weights, k=count):
+    program = list(FURNITURE)
+    for name in rng.choices(names, [WEIGHTS[name] for name in names], k=count - len(program)):
         watch = WATCH not in left_out and rng.random() < 0.2
-        yield Step(rng.choice(PROCESSES), name, tuple(map(rng.choice, CALLS[name].values())), watch)
+        program.append(Step(rng.choice(PROCESSES), name, tuple(map(rng.choice, CALLS[name].values())), watch))
+    return program
 
 
 def payload(data: tuple[int, int]) -> bytes:

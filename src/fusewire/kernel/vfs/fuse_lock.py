@@ -33,7 +33,8 @@ _FILEATTR = {FS_IOC_GETFLAGS: 4, FS_IOC_SETFLAGS: 4, FS_IOC_FSGETXATTR: 28, FS_I
 
 
 class FuseLock(FuseSpace):
-    """Locks: a file's are the daemon's where it asked for them in INIT; else, and of directories, this machine's. Poll handles are counted, never reused."""
+    """Locks: of files the daemon's where it asked for them in INIT, else and of directories this machine's. Poll handles are
+    counted, never reused."""
 
     def _init_polls(self) -> None:
         self.poll_handles = 0
