@@ -261,9 +261,7 @@ def _perform(place: Place, name: str, args: tuple[Any, ...]) -> object:
             return shown(do.fstat(fd(slot)))
         case "statx", (path, mask, flags, dir, follow):
             found = do.statx(path, mask, flags=flags, dir_fd=at(dir), follow_symlinks=follow)
-            asked = mask & (
-                0x7FF if flags & AT_STATX_DONT_SYNC else 0xFFF
-            )  # more may be there, and the birth time not be known
+            asked = mask & (0x7FF if flags & AT_STATX_DONT_SYNC else 0xFFF)  # more may be there; the birth time may not
             return found.mask & asked, found.mode, found.nlink, found.uid, found.gid, found.rdev_major, found.rdev_minor
         case "statvfs", (path,):
             return do.statvfs(path).f_namemax

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from children import Nursery
 from kernel_half import kernel_half
-from vocabulary import Step
+from vocabulary import CALLS, Step
 
 SHOWN = 300  # characters of a result
 LAST = 40  # steps that are shown
@@ -27,7 +27,12 @@ class Program(Protocol):
 
 
 class Different(AssertionError):
-    """The worlds are not the same."""
+    """The worlds are not the same after ``program``."""
+
+    def __init__(self, program: Sequence[Step], results: dict[str, object]) -> None:
+        lines = [f"{name:12} {repr(result)[:SHOWN]}" for name, result in results.items()]
+        super().__init__("\n".join([f"after {len(program)} steps", *map(str, program[-LAST:]), *lines]))
+        self.program = program
 
 
 class Comparison:
@@ -37,25 +42,24 @@ class Comparison:
         self.programs = programs
         self.done: list[Step] = []
 
-    def step(self, step: Step) -> None:
-        """Do a step everywhere; all have to say the same."""
+    def step(self, step: Step) -> Any:
+        """Do a step everywhere; all have to say the same, which is returned."""
         self.done.append(step)
         for program in self.programs.values():
             program.start(step)
-        self._same({name: program.result(step) for name, program in self.programs.items()})
+        return self._same({name: program.result(step) for name, program in self.programs.items()})
 
     def end(self) -> None:
         """What is left is to be the same, too."""
         self._same({name: program.tree() for name, program in self.programs.items()})
 
-    def _same(self, results: dict[str, object]) -> None:
+    def _same(self, results: dict[str, object]) -> Any:
         expected = list(results.values())[-1]
         if all(result == expected for result in results.values()):
-            return
+            return expected
         if isinstance(expected, dict):
             results = {name: _rest(result, results) for name, result in results.items()}
-        lines = [f"{name:12} {repr(result)[:SHOWN]}" for name, result in results.items()]
-        raise Different("\n".join([f"after {len(self.done)} steps", *map(str, self.done[-LAST:]), *lines]))
+        raise Different(self.done, results)
 
 
 def _rest(tree: object, trees: dict[str, object]) -> object:
@@ -91,12 +95,12 @@ class Worlds:
             comparison.end()
 
     def check(self, program: Sequence[Step]) -> None:
-        """Run it; where the worlds differ, say so with the shortest program found that shows it."""
+        """Run it; where the worlds differ, say so with the smallest program found that shows it."""
         try:
             self.compare(program)
-        except Different:
-            program = self._shortest(program)
-            self.compare(program)
+        except Different as found:
+            self.compare(self._simplest(self._shortest(found.program)))
+            raise
 
     def _shortest(self, program: Sequence[Step]) -> Sequence[Step]:
         """Leave out what is not needed: ever smaller pieces."""
@@ -109,9 +113,26 @@ class Worlds:
             size //= 2
         return program
 
+    def _simplest(self, program: Sequence[Step]) -> Sequence[Step]:
+        """Each argument as simple as can be."""
+        for number, step in enumerate(program):
+            for simpler in _simpler(step):
+                changed = [*program[:number], simpler(program[number]), *program[number + 1 :]]
+                if changed[number] != program[number] and self._differs(changed):
+                    program = changed
+        return program
+
     def _differs(self, program: Sequence[Step]) -> bool:
         try:
             self.compare(program)
         except Different:
             return True
         return False
+
+
+def _simpler(step: Step) -> Iterator[Callable[[Step], Step]]:
+    """Ways to make a step simpler."""
+    yield lambda step: step._replace(watch=False)
+    yield lambda step: step._replace(process=0)
+    for place, domain in enumerate(CALLS[step.call].values()):
+        yield lambda step: step._replace(args=(*step.args[:place], domain[0], *step.args[place + 1 :]))
