@@ -6,10 +6,10 @@ import errno
 import os
 
 import pytest
-from mocked import BOTH, errno_of, open_file
+from mocked import BOTH, DIR, errno_of, open_file, there
 
 from fusewire import InitFlag, Process
-from fusewire.testing import MockDaemon
+from fusewire.testing import MockDaemon, opened
 from fusewire.wire.flags import LkFlag, ReleaseFlag
 from fusewire.wire.layouts import FileLock
 
@@ -124,6 +124,18 @@ def test_release_says_that_a_flock_ends(mock_daemon: MockDaemon, fuse_process: P
     fuse_process.flock(fd, EX)
     fuse_process.close(fd)
     assert released.wait().lock_owner == lock.wait().owner
+
+
+@flocks
+def test_directories_are_locked_by_this_machine(mock_daemon: MockDaemon, fuse_process: Process) -> None:
+    there(mock_daemon, b"d", 3, DIR)
+    mock_daemon.default.opendir(3).reply(opened(4))
+    fd, other = (fuse_process.open("/d", os.O_RDONLY) for _ in range(2))
+    fuse_process.flock(fd, EX)
+    assert errno_of(fuse_process.flock, other, EX | NB) == errno.EAGAIN
+    fuse_process.close(fd)
+    fuse_process.flock(other, EX | NB)
+    assert not {"SETLK", "SETLKW"} & set(mock_daemon.names)
 
 
 def test_without_flock_locks_this_machine_keeps_them(mock_daemon: MockDaemon, fuse_process: Process) -> None:

@@ -334,6 +334,16 @@ def test_whiteout_leaves_a_device_0_0(client: Client) -> None:
     assert client.lookup(b"b").ino == ino
 
 
+def test_a_whiteout_inherits_as_what_is_made_does(client: Client) -> None:
+    client.create(b"a")
+    client.setattr(1, mode=0o2777, gid=54321)
+    client.setxattr(1, acl.DEFAULT, make_acl(7, 5, 1, 6, (1000, 7)))
+    client.rename(b"a", b"b", 4)
+    left = client.lookup(b"a")
+    assert (left.gid, perms(left)) == (54321, 0)
+    assert client.getxattr(left.ino, acl.ACCESS) == make_acl(0, 5, 0, 0, (1000, 7))
+
+
 @pytest.mark.parametrize("flags", [2 | 1, 2 | 4, 8])
 def test_flags_that_contradict_or_are_unknown_are_refused(client: Client, flags: int) -> None:
     client.create(b"a")
@@ -812,6 +822,13 @@ def test_setting_an_acl_loses_the_setgid_bit_of_another_group(client: Client) ->
     client.uid = client.gid = 1000
     client.setxattr(ino, acl.ACCESS, make_acl(7, 5, 5))
     assert perms(client.stat(ino)) == 0o755
+
+
+def test_removing_an_acl_where_there_is_none_is_done_already(client: Client) -> None:
+    ino = client.create(b"f").ino
+    before = client.stat(ino)
+    client.removexattr(ino, acl.ACCESS)
+    assert client.stat(ino) == before
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ def test_what_is_stored_privately_stays_private() -> None:
         assert "WRITE" not in w.filesystem.names()
 
 
+def test_a_private_copy_of_a_page_is_gone_when_the_file_ends_before_it() -> None:
+    with world() as w:
+        mapping = w.process.mmap(w.open(), 2 * PAGE_SIZE, flags=real.MAP_PRIVATE)
+        mapping[0] = mapping[PAGE_SIZE] = 99
+        child = w.process.fork()
+        w.process.truncate("/f", PAGE_SIZE)
+        assert mapping[0] == 99
+        for process in (w.process, child):
+            with pytest.raises(BusError):
+                process.load(mapping.address + PAGE_SIZE)
+
+
 def test_the_mapping_holds_the_file_open() -> None:
     with world() as w:
         fd = w.open()

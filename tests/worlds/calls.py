@@ -316,7 +316,9 @@ def _ns(times: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
 def with_numbers(result: object, pids: list[int]) -> object:
     """The result, with the number of a process in place of its pid."""
     if isinstance(result, FileLock):
-        return result[:3], pids.index(result.pid) if result.pid in pids else result.pid
+        return result._replace(pid=pids.index(result.pid) if result.pid in pids else -1)
+    if isinstance(result, tuple):
+        return tuple(with_numbers(part, pids) for part in result)
     return result
 
 

@@ -14,7 +14,7 @@ from ...wire.flags import PAGE_SIZE
 from ..queue import Interrupted, Mode, Task, traced
 from ..queue.copy import UserPages
 from .files import File, put_file
-from .page_cache import Page, PageCache
+from .page_cache import Copy, Page, PageCache
 
 if TYPE_CHECKING:
     from .program import ProgramTask
@@ -52,7 +52,7 @@ class Vma:
         self.shared = shared
         self.file = file
         self.pgoff = pgoff
-        self.ptes: dict[int, Page | memoryview] = {}
+        self.ptes: dict[int, Page | Copy | memoryview] = {}
         if file is not None:
             file.count += 1
 
@@ -69,6 +69,12 @@ class Vma:
         else:
             new.ptes = {number: pte for number, pte in self.ptes.items() if number in pages}
         return new
+
+    def duplicate(self, pte: Page | Copy | memoryview) -> Page | Copy | memoryview:
+        """For a child: what is private it has of its own."""
+        if isinstance(pte, Copy) and self.file is not None:
+            return pte if pte.gone else Copy(self.file.inode.sb.page_cache(self.file.inode), pte.index, pte.memory)
+        return memoryview(bytearray(pte)) if isinstance(pte, memoryview) else pte
 
 
 class AddressSpace:
@@ -123,6 +129,8 @@ class AddressSpace:
                 return None  # it was taken away; or it is not ours to write, or clean: then the fault marks it
             pte.referenced = True
             pte = pte.memory
+        elif isinstance(pte, Copy):
+            pte = None if pte.gone else pte.memory
         return None if pte is None else pte[addr % PAGE_SIZE :]
 
     def copy(self) -> AddressSpace:
@@ -131,10 +139,7 @@ class AddressSpace:
         for vma in self.vmas:
             twin = vma.part(vma.start, vma.end)
             if not vma.shared:
-                twin.ptes = {
-                    number: pte if isinstance(pte, Page) else memoryview(bytearray(pte))
-                    for number, pte in vma.ptes.items()
-                }
+                twin.ptes = {number: vma.duplicate(pte) for number, pte in vma.ptes.items()}
             new.vmas.append(twin)
         return new
 
@@ -182,7 +187,7 @@ async def do_page_fault(task: ProgramTask, space: AddressSpace, addr: int, write
         page = await _filemap_fault(task, file, vma.index(addr))
         try:
             if write and not vma.shared:
-                vma.ptes[number] = memoryview(bytearray(page.memory))  # copy on write
+                vma.ptes[number] = Copy(file.inode.sb.page_cache(file.inode), page.index, page.memory)  # on write
             else:
                 if write:
                     await file.inode.sb.page_mkwrite(task, file, page)

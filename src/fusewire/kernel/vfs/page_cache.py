@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ...wire.flags import PAGE_SIZE
 from ..queue import Args, Connection, Mode, Semaphore, Task, WaitQueue
@@ -144,13 +145,25 @@ def busy(page: Page) -> bool:
     return page.dirty or page.owner is not None or page.writeback is not None
 
 
+class Copy:
+    """A page of a private mapping that was written to, and so is the program's own; ``gone`` when the file ends before it."""
+
+    __slots__ = ("__weakref__", "gone", "index", "memory")
+
+    def __init__(self, cache: PageCache, index: int, memory: memoryview) -> None:
+        self.index = index
+        self.memory = memoryview(bytearray(memory))
+        self.gone = False
+        cache.copies.add(self)
+
+
 class PageCache:
     """The cached pages of one inode (``address_space`` in Linux), by their index.
 
     ``dirty`` are the indices of dirty pages; ``writebacks`` the WRITEs of them that are under way; ``write_files`` the open
     files whose handles those may carry. ``wb_errors`` counts writes that failed, the last with ``wb_errno``: fsync(2) tells
     each open file of it once, close(2) (``wb_failed``) whoever closes next. ``times_dirty``: the kernel's own mtime is
-    newer than the daemon's.
+    newer than the daemon's. ``copies`` are the pages that programs have copied on write.
     """
 
     def __init__(self, inode: Inode, lru: PageLru) -> None:
@@ -165,6 +178,7 @@ class PageCache:
         self.wb_errno = 0
         self.wb_failed = False
         self.times_dirty = False
+        self.copies: WeakSet[Copy] = WeakSet()
 
     @property
     def name(self) -> str:
@@ -245,9 +259,13 @@ class PageCache:
         return done
 
     def truncate(self, size: int) -> None:
-        """``truncate_pagecache``: the file ends at ``size`` bytes. Who waits for a page that was cut off finds that out."""
-        for page in self.within(-(-size // PAGE_SIZE), None):
+        """``truncate_pagecache``: the file ends at ``size`` bytes. Who waits for a page that was cut off finds that out; a
+        program's own copy of one is gone, too."""
+        first = -(-size // PAGE_SIZE)
+        for page in self.within(first, None):
             self.remove(page)
+        for copy in list(self.copies):
+            copy.gone = copy.gone or copy.index >= first
         self.zero(size, size + -size % PAGE_SIZE)
 
     def resize(self, old: int, new: int) -> None:
