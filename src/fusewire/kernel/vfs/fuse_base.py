@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from ...wire.layout import Layout
 from ...wire.layouts import ENTRY_OUT, OPEN_OUT, RELEASE_IN, Attr, EntryOut, ReleaseIn
 from ..queue import Args, Connection
 from .files import FilesStruct
-from .inode import BAD, STATX_BASIC, Dentry, Inode
+from .inode import BAD, STATX_BASIC, STATX_CTIME, Dentry, Inode
 from .page_cache import PageLru
 from .program import ProgramTask
 from .super import Super
@@ -219,6 +220,17 @@ class FuseBase(Super):
                 cache.drop()
         elif self.auto_inval_data and (new.mtime, new.mtimensec) != (old.mtime, old.mtimensec):
             cache.drop()
+
+    def update_ctime(self, inode: Inode) -> None:
+        """``fuse_update_ctime``: something of it was changed that is not asked for again."""
+        inode.invalidate(STATX_CTIME)
+        self.update_ctime_in_cache(inode)
+
+    def update_ctime_in_cache(self, inode: Inode) -> None:
+        """Where the kernel's clock is the file's."""
+        if self.writeback_cache and inode.is_reg:
+            seconds, nanoseconds = divmod(time.time_ns(), NANO)
+            inode.attr = inode.attr._replace(ctime=seconds, ctimensec=nanoseconds)
 
     def changed_attr(self, inode: Inode) -> None:
         """Answers that are under way are of what was before."""

@@ -121,6 +121,7 @@ class FuseFile(FuseWriteback):
         inode.attr = inode.attr._replace(size=0)
         if inode.pages is not None:
             inode.pages.truncate(0)
+        self.update_time(inode)
         inode.invalidate(STATX_MODSIZE)
 
     # -- reading and writing ----------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from ..queue import Interrupted, traced
 from .files import File
 from .fuse_base import c_string
 from .fuse_dir import FuseDir
-from .inode import DEAD, STATX_CTIME, Dentry, Inode
+from .inode import DEAD, Dentry, Inode
 from .open_flags import opened, sent
 from .program import ProgramTask
 
@@ -156,6 +156,7 @@ class FuseNames(FuseDir):
         body = LINK_IN.pack(LinkIn(inode.nodeid)) + c_string(name)
         try:
             await self._new(task, Opcode.LINK, parent, name, inode.mode, body)
+            self.update_ctime_in_cache(inode)
         except OSError as failed:
             if isinstance(failed, Interrupted):
                 inode.invalidate()
@@ -215,7 +216,7 @@ class FuseNames(FuseDir):
     def _removed(self, task: ProgramTask, parent: Dentry, dentry: Dentry) -> None:
         """``fuse_entry_unlinked``."""
         self._lost_a_name(dentry.positive)
-        dentry.positive.invalidate(STATX_CTIME)
+        self.update_ctime(dentry.positive)
         self._changed(parent)
         dentry.drop(task)
 
@@ -260,7 +261,7 @@ class FuseNames(FuseDir):
         self, task: ProgramTask, parent: Dentry, dentry: Dentry, newparent: Dentry, target: Dentry, flags: int
     ) -> None:
         exchange = flags & RENAME_EXCHANGE
-        dentry.positive.invalidate(STATX_CTIME)
+        self.update_ctime(dentry.positive)
         self._changed(parent)
         self._changed(newparent)
         old_name, new_name = dentry.name, target.name
@@ -271,7 +272,7 @@ class FuseNames(FuseDir):
             if inode is not dentry.inode:
                 self._removed(task, newparent, target)
         if exchange:
-            target.positive.invalidate(STATX_CTIME)
+            self.update_ctime(target.positive)
             _exchange(task, parent, dentry, newparent, target, old_name, new_name)
             return
         there = newparent.children.get(new_name)

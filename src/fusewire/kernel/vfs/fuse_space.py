@@ -58,12 +58,12 @@ class FuseSpace(FuseFile):
             if removes:
                 await self._writeback_range(task, inode, offset)
             await self.remove_privs(task, inode)
+            self.update_time(inode)
             body = FALLOCATE_IN.pack(FallocateIn(file.fh, offset, length, mode))
             if not await self.ask_once(task, Opcode.FALLOCATE, inode, body):
                 raise unsupported
             if not mode & FALLOC_FL_KEEP_SIZE:
                 self.write_update_attr(inode, offset + length, length)
-                self.update_time(inode)
             if removes and inode.pages is not None:
                 inode.pages.zero(offset, offset + length)
             inode.invalidate(STATX_MODSIZE)
@@ -85,6 +85,7 @@ class FuseSpace(FuseFile):
         await inode.semaphore.acquire(task)
         try:
             await self.remove_privs(task, inode)
+            self.update_time(inode)
             await self._writeback_range(task, inode, to)
             for opcode in (Opcode.COPY_FILE_RANGE_64, Opcode.COPY_FILE_RANGE):
                 copied = await self._copy(task, opcode, source, offset, target, to, length)
@@ -92,7 +93,6 @@ class FuseSpace(FuseFile):
                     if inode.pages is not None and copied:
                         inode.pages.zero(to - to % PAGE_SIZE, to + copied + -(to + copied) % PAGE_SIZE)
                     self.write_update_attr(inode, to + copied, copied)
-                    self.update_time(inode)
                     source.inode.invalidate(STATX_ATIME)
                     return copied
                 if opcode not in self.missing:  # it knows the operation, and cannot do this copy

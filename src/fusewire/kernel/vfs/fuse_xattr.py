@@ -13,7 +13,7 @@ from ...wire.layouts import (
 )
 from . import posix_acl
 from .fuse_base import FuseBase, bad_inode, c_string
-from .inode import BAD, STATX_CTIME, UNKNOWN, Inode
+from .inode import BAD, UNKNOWN, Inode
 from .permission import owner_or_capable
 from .program import ProgramTask
 
@@ -84,7 +84,7 @@ class FuseXattr(FuseBase):
         self._xattr_changed(inode, name)
 
     def _xattr_changed(self, inode: Inode, name: bytes) -> None:
-        inode.invalidate(STATX_CTIME)
+        self.update_ctime(inode)
         if name in ACLS and self.posix_acl:  # an ACL shows in the mode
             inode.acl = UNKNOWN
             inode.invalidate()
