@@ -158,6 +158,7 @@ class FuseFile(FuseWriteback):
                 offset = inode.attr.size
             if not file.open_flags & FOpenFlag.DIRECT_IO:
                 await self.remove_privs(task, inode)
+                self.update_time(inode)
             if is_direct(file):
                 done = await self._direct_write(task, file, data, offset)
             elif self.writeback_cache and not self._drops_set_id(task, inode):

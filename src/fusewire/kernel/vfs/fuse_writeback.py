@@ -125,9 +125,6 @@ class FuseWriteback(FusePages):
         except OSError:
             if not done:
                 raise
-        finally:
-            if done:
-                self.update_time(inode)
         return done
 
     async def _write_begin(
