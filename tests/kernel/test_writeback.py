@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import threading
@@ -10,6 +11,8 @@ import pytest
 from cached import PATTERN, WritingBack, pages, world
 from conftest import wait_until
 
+from fusewire import InitFlag, Kernel
+from fusewire.filesystems import MemoryFS
 from fusewire.wire.flags import PAGE_SIZE, WriteFlag
 
 
@@ -268,3 +271,55 @@ def test_an_abort_ends_what_waits_for_writeback_and_leaves_nothing_dirty() -> No
         assert not w.kernel.page_lru.dirty
         filesystem.go_on.set()
     assert not w.kernel.page_lru.pages
+
+
+def test_what_is_done_to_a_name_changes_the_kernels_own_ctime() -> None:
+    changes = (
+        lambda w: w.process.link("/f", "/g"),
+        lambda w: w.process.rename("/f", "/h"),
+        lambda w: w.process.unlink("/g"),
+        lambda w: w.process.setxattr("/h", "user.x", b""),
+        lambda w: w.process.removexattr("/h", "user.x"),
+    )
+    with world(WritingBack()) as w:
+        fd = w.open()
+        w.process.pwrite(fd, b"x", 0)
+        for change in changes:
+            before = w.process.fstat(fd)
+            change(w)
+            after = w.process.fstat(fd)
+            assert after.st_ctime_ns > before.st_ctime_ns
+            assert after.st_mtime_ns == before.st_mtime_ns
+
+
+def test_what_is_done_to_the_contents_changes_the_kernels_own_mtime() -> None:
+    with world(WritingBack()) as w:
+        fd = w.open()
+        other = w.process.open("/source", os.O_RDWR | os.O_CREAT)
+        w.process.pwrite(other, b"source", 0)
+        changes = (
+            lambda: w.process.close(w.process.open("/f", os.O_WRONLY | os.O_TRUNC)),
+            lambda: w.process.fallocate(fd, 1, 0, 10),
+            lambda: w.process.copy_file_range(other, fd, 6, 0, 0),
+        )
+        for change in changes:
+            before = w.process.fstat(fd)
+            change()
+            assert w.process.fstat(fd).st_mtime_ns > before.st_mtime_ns
+
+
+def test_a_write_that_takes_set_id_bits_and_so_is_not_delayed_changes_the_kernels_own_mtime() -> None:
+    with Kernel() as kernel:
+        filesystem = MemoryFS({"f": b""})
+        settings = filesystem.settings
+        filesystem.settings = dataclasses.replace(settings, flags=settings.flags | InitFlag.WRITEBACK_CACHE)
+        kernel.mount(filesystem, "/")
+        process = kernel.process(uid=0, gid=0)
+        fd = process.open("/f", os.O_RDWR)
+        process.fchmod(fd, 0o4777)
+        process.setresuid(1234, 1234, 1234)
+        before = process.fstat(fd)
+        process.pwrite(fd, b"x", 0)
+        after = process.fstat(fd)
+        assert after.st_mtime_ns > before.st_mtime_ns
+        assert after.st_mode & 0o7777 == 0o777
