@@ -19,7 +19,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from calls import Linux, Place, perform, tree, with_numbers
+from calls import Place, perform, tree, with_numbers
+from this_machine import Linux
 from vocabulary import PROCESSES, Step
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,7 +38,7 @@ class Different(AssertionError):
 class Comparison:
     """One program, in each of the worlds. Raises :class:`Different`."""
 
-    def __init__(self, programs: dict[str, Program], left_out: Sequence[str] = ()) -> None:
+    def __init__(self, programs: dict[str, Program], left_out: Collection[str]) -> None:
         self.programs = programs
         self.left_out = left_out
         self.done: list[Step] = []
@@ -81,10 +81,10 @@ class Worlds:
         self.kind = kind
         self.nurseries = nurseries
         self.left_out: set[str] = set()
-        if issubclass(
-            KINDS[kind], WritingBack
-        ):  # the daemon does not know what is not written back yet; times are in ticks
-            self.left_out |= {"seek data", WATCH} if len(nurseries) > 1 else {"seek data"}
+        if issubclass(KINDS[kind], WritingBack):
+            self.left_out.add("seek data")  # the daemon does not know what is not written back yet
+            if len(nurseries) > 1:
+                self.left_out.add(WATCH)  # the kernel's own times are whole ticks
         if not all(_fine_times(path) for _, path in nurseries.values()):
             self.left_out.add(WATCH)
         self._numbers = itertools.count()
