@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_an_open_file_is_linked_by_those_who_opened_it(root: Process) -> None:
     changed.setresuid(1234, 1234, 1234)
     assert errno_of(changed.link, inherited, "/d/linked") == errno.ENOENT
     root.link(inherited, "/d/linked")
+
+
+def test_o_creat_in_a_sticky_directory_opens_no_device_of_somebody_else(root: Process) -> None:
+    root.chmod("/d", 0o1777)
+    user = root.kernel.process(uid=1234, gid=1234)
+    user.mknod("/d/p", stat.S_IFSOCK | 0o666)
+    assert errno_of(root.open, "/d/p", os.O_RDWR | os.O_CREAT) == errno.EACCES
+    assert errno_of(root.open, "/d/p", os.O_RDWR) == errno.ENXIO
+    assert errno_of(user.open, "/d/p", os.O_RDWR | os.O_CREAT) == errno.ENXIO
 
 
 # -- locks

@@ -75,8 +75,9 @@ def perform(place: Place, step: Step) -> object:
 def _untimed(step: Step) -> bool:
     """A page that was written to gives its file a time when the kernel wants it to. ext4 makes a whiteout before it looks
     whether the rename can be done, and an attribute that is set to what it is is not changed for it."""
-    whiteout = step.call.startswith("rename") and step.args[-1] & RENAME_WHITEOUT
-    return whiteout or step.call in ("map", "setxattr", "fsetxattr", "setfacl")
+    if step.call.startswith("rename"):
+        return bool(step.args[-1] & RENAME_WHITEOUT)
+    return step.call in ("map", "setxattr", "fsetxattr", "setfacl", "removexattr")
 
 
 def stamps(place: Place) -> dict[object, tuple[int, int, int]]:

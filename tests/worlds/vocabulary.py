@@ -10,6 +10,7 @@ import os
 import random
 import stat
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusewire.filesystems.memory import acl
@@ -37,7 +38,11 @@ FLAGS = (
     os.O_TMPFILE | os.O_RDWR, os.O_TMPFILE | os.O_RDONLY, os.O_RDONLY | os.O_TRUNC, os.O_RDWR | os.O_NOATIME, os.O_ACCMODE,
     os.O_TMPFILE | os.O_EXCL | os.O_WRONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_SYNC,
 )  # fmt: skip
-MODES = (0o777, 0o777, 0o666, 0o644, 0o600, 0o400, 0o000, 0o755, 0o1777, 0o2775, 0o4755)
+PROTECTED = any(
+    Path(f"/proc/sys/fs/protected_{what}").read_text() != "0\n" for what in ("regular", "symlinks", "fifos")
+)  # distributions set these, and the kernel itself does not: then no directory is sticky
+STICKY = 0o777 if PROTECTED else 0o1777
+MODES = (0o777, 0o777, 0o666, 0o644, 0o600, 0o400, 0o000, 0o755, STICKY, 0o2775, 0o4755)
 SIZES = (0, 1, 10, 4096, 5000, 70_000)
 DATA = tuple((size, seed) for size in SIZES for seed in (1, 2))  # as payload() makes it
 LENGTHS = (-1, 0, 3, 3, 9000, 9000, 1 << 33)

@@ -67,6 +67,15 @@ def check_sticky(cred: Cred, directory: Inode, inode: Inode) -> None:
         raise PermissionError(int(Errno.EPERM), "Operation not permitted: the directory is sticky")
 
 
+def may_create_in_sticky(cred: Cred, directory: Inode, inode: Inode) -> None:
+    """What is opened with O_CREAT in a sticky directory that all may write to, and is there already, belongs to the caller or
+    to the directory's owner. Regular files are let through, with fs.protected_regular 0 as the kernel itself has it.
+    Raises EACCES."""
+    if inode.is_reg or stat.S_ISFIFO(inode.mode) or not directory.mode & stat.S_ISVTX:
+        return
+    check(inode.attr.uid in (cred.uid, directory.attr.uid) or not directory.mode & stat.S_IWOTH)
+
+
 def setattr_prepare(cred: Cred, inode: Inode, changes: SetattrIn) -> SetattrIn:
     """Whether the caller may make these changes; returns them as they are to be made. Raises EPERM."""
     valid = changes.valid

@@ -11,7 +11,7 @@ from .. import namei
 from ..files import OPEN_MAX, File, FilesStruct, close_file
 from ..inode import Dentry
 from ..namei import AT_FDCWD, ROOT, Nameidata
-from ..permission import MAY_OPEN, MAY_READ, MAY_WRITE, mode_strip_sgid, owner_or_capable
+from ..permission import MAY_OPEN, MAY_READ, MAY_WRITE, may_create_in_sticky, mode_strip_sgid, owner_or_capable
 from ..program import ProgramTask
 from .base import bad_descriptor, invalid, syscall
 
@@ -112,6 +112,10 @@ async def _open_or_create(task: ProgramTask, path: bytes, flags: int, mode: int,
         await walk.follow_link(inode)
     if inode.is_dir:
         raise namei.is_a_directory(path)
+    try:
+        may_create_in_sticky(task.program.cred, parent.positive, inode)
+    except OSError as failed:
+        raise namei.with_path(failed, path) from None
     return await _open(task, dentry, path, flags, created=False)
 
 
