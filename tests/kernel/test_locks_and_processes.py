@@ -227,9 +227,6 @@ def test_walk_and_scandir_are_those_of_os(process: Process) -> None:
 def test_what_is_not_supported_says_so_by_name(process: Process) -> None:
     with pytest.raises(AttributeError, match=r"os\.sendfile is not supported on a Process"):
         process.sendfile  # noqa: B018
-    process.mkfifo("/pipe")
-    with pytest.raises(NotImplementedError, match="FIFO"):
-        process.open("/pipe", os.O_RDONLY)
     with pytest.raises(NotImplementedError, match="preadv"):
         process.preadv(0, [], 0, flags=1)
 

@@ -18,7 +18,8 @@ log = logging.getLogger("fusewire.drive")
 
 
 class Buried(RuntimeError):
-    """Under ``inline`` a call has its result, but lies beneath another's frames, which wait for it. Use ``threads``."""
+    """Under ``inline`` nobody is deadlocked, but who could go on has no thread for it: its call has its result and lies beneath
+    another's frames, which wait for it, or it is in no call, and this one waits for it. Use ``threads``."""
 
 
 class Driver(abc.ABC):
@@ -27,6 +28,8 @@ class Driver(abc.ABC):
     ``policy`` is what happens to a deadlock: ``report`` (it is recorded), ``interrupt`` (the youngest waiter gets EDEADLK)
     or ``raise`` (that, and the call that brought it about raises ``Deadlock``).
     """
+
+    more_may_come = False  # programs that are not there yet can begin to call while others sleep
 
     def __init__(self, policy: str) -> None:
         if policy not in ("report", "interrupt", "raise"):

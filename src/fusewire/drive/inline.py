@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ..inspect.graph import Deadlocked
 from ..kernel.queue import Call, Deadlock, Mode, Sleep, Task, wait_graph
 from .driver import Buried, Coro, Driver
 from .timers import Timers
@@ -251,8 +252,14 @@ class Inline(Driver):
             self._end_wait(frame, Deadlock(why))
             return
         found = self.check(frame.task)
-        if found is None:
-            raise AssertionError(f"{frame.task!r} sleeps, and nobody is deadlocked: {wait_graph(self.tasks).waits}")
+        if found is None:  # somebody could help who is not in a call: but this thread is
+            why = (
+                f"{Deadlocked((wait_graph(self.tasks).waits[repr(frame.task)],)).words()}\n"
+                "This one thread is in the call, and so nobody else makes one: use Kernel(driver='threads')"
+            )
+            self._failure = self._failure or Buried(why)
+            self._end_wait(frame, Deadlock(why))
+            return
         self._end_wait(frame, Deadlock(found.words()))
 
     def _end_wait(self, frame: Frame, error: Deadlock) -> None:

@@ -31,6 +31,8 @@ def _poll(fds: Iterable[int]) -> None:
 class Threads(Driver):
     """See the module. The clock is CLOCK_MONOTONIC."""
 
+    more_may_come = True
+
     def __init__(self, policy: str = "interrupt") -> None:
         super().__init__(policy)
         self._lock = threading.Lock()

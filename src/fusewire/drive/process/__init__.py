@@ -32,6 +32,7 @@ class Process(Listings, MemoryCalls):
 
     def __init__(self, kernel: Kernel, comm: str, cred: Cred) -> None:
         super().__init__(kernel, Program(kernel._next_pid(), comm, cred, kernel.root))
+        self.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # as every program of Python begins
 
     def __getattr__(self, name: str) -> NoReturn:
         if not name.startswith("_") and callable(getattr(os, name, None)):

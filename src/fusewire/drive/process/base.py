@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...kernel.queue import Handler
 from ...kernel.vfs import Program, ProgramTask
 from ...kernel.vfs import syscalls as sc
 from ...kernel.vfs.namei import AT_FDCWD
@@ -41,17 +42,24 @@ class Caller:
     def comm(self) -> str:
         return self.program.comm
 
-    def signal(self, number: int, handler: Callable[[int], None]) -> None:
-        """Handle a signal: it interrupts calls, and the process lives on."""
-        self.program.handlers[number] = handler
+    def signal(self, number: int, handler: Handler) -> None:
+        """Handle a signal: it interrupts calls, and the process lives on. With ``signal.SIG_IGN`` it does nothing, with
+        ``SIG_DFL`` what it does by default."""
+        if handler is _signal.SIG_DFL:
+            self.program.handlers.pop(number, None)
+        else:
+            self.program.handlers[number] = handler
 
     def kill(self, number: int = _signal.SIGTERM) -> None:
         """Send the process a signal, as os.kill(process.pid, number) would. Unhandled, it ends it."""
         tasks = [task for task in self.program.tasks if not task.exited]
         if number in self.program.handlers and number != _signal.SIGKILL:
             busy = next((task for task in tasks if task.doing or task.worker), None)
+            handler = self.program.handlers[number]
+            if not callable(handler):
+                return
             if busy is None:
-                self.program.handlers[number](number)  # in user mode: at once
+                handler(number)  # in user mode: at once
             else:
                 with self.kernel.driver.locked():
                     busy.kill(number)
@@ -84,6 +92,8 @@ class Caller:
         kernel = self.kernel
         task = ProgramTask(pid, self.program, kernel.driver.wake)
         task.events = kernel.events
+        task.everyone = kernel.driver.tasks
+        task.more_may_come = kernel.driver.more_may_come
         kernel.driver.tasks.append(task)
         return task
 

@@ -22,6 +22,14 @@ class FileCalls(Caller):
         """As os.open(): the descriptor is not inherited by exec."""
         return self._call(sc.sys_open, to_bytes(path), flags | os.O_CLOEXEC, mode, at(dir_fd))
 
+    def pipe(self) -> tuple[int, int]:
+        """As os.pipe()."""
+        return self.pipe2(os.O_CLOEXEC)
+
+    def pipe2(self, flags: int) -> tuple[int, int]:
+        """As os.pipe2(): O_CLOEXEC and O_NONBLOCK."""
+        return self._call(sc.sys_pipe, flags)
+
     def close(self, fd: int) -> None:
         """As os.close()."""
         self._call(sc.sys_close, fd)

@@ -8,7 +8,7 @@ from .control import Control, RequestInfo
 from .device import Device
 from .policy import DETACH, LINUX, POLICIES, Policy
 from .request import Args, Request, State
-from .task import Call, Deadlock, Interrupted, Mode, Point, Sleep, Task, traced
+from .task import Call, Deadlock, Handler, Interrupted, Mode, Point, Sleep, Task, traced
 from .wait import Semaphore, WaitQueue
 from .waits import can_go_on, wait_graph
 
@@ -22,6 +22,7 @@ __all__ = [
     "Control",
     "Deadlock",
     "Device",
+    "Handler",
     "Interrupted",
     "Mode",
     "Point",

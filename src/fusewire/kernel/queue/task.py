@@ -24,6 +24,7 @@ from ...wire.errno import Errno
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Handler = Callable[[int], None] | signal.Handlers  # what a signal does: a function of the program's, or SIG_IGN
 IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 
 
@@ -127,7 +128,7 @@ class Task:
     """A thread of a program, as the kernel's half sees it.
 
     ``pid`` is its number (Linux's tid), ``comm`` its name. ``on_wake`` is the driver's: called when a sleeping task can go
-    on. ``points`` is set by the explorer. ``handlers`` are the signals that the program handles itself.
+    on. ``points`` is set by the explorer. ``handlers`` are the signals that the program handles itself, or ignores.
     """
 
     def __init__(self, pid: int, comm: str, on_wake: Callable[[Task], None]) -> None:
@@ -137,7 +138,7 @@ class Task:
         self.points = False
         self.events: EventStream | None = None
         self.sleep: Sleep | None = None
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.handlers: dict[int, Handler] = {}
         self.pending_signals: list[int] = []
         self.dying = 0  # the fatal signal it got
         self.exited = False
@@ -166,6 +167,8 @@ class Task:
     def kill(self, number: int) -> None:
         """Send the task a signal, as kill(2) does. Unhandled it is fatal, but for those that are ignored by default."""
         if number in self.handlers and number != signal.SIGKILL:
+            if not callable(self.handlers[number]):
+                return
             self.pending_signals.append(number)
         elif number in IGNORED_BY_DEFAULT:
             return
@@ -184,7 +187,9 @@ class Task:
         """On the way back to user mode: run the handlers of what is pending."""
         while self.pending_signals:
             number = self.pending_signals.pop(0)
-            self.handlers[number](number)
+            handler = self.handlers.get(number)
+            if callable(handler):
+                handler(number)
 
     # -- telling --------------------------------------------------------------------------------------------------
 

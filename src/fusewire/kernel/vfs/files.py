@@ -40,12 +40,16 @@ class File:
     """An open file description: shared by every descriptor that was duplicated from the first.
 
     ``flags`` are those of open(2), ``pos`` the offset in bytes, ``fh`` the daemon's handle, ``open_flags`` its FOPEN_*;
-    ``seekable``: it has an offset; ``positioned``: pread and pwrite work; ``opened``: RELEASE is due.
+    ``seekable``: it has an offset; ``positioned``: pread and pwrite work; ``opened``: RELEASE is due. ``ops`` is what reads and
+    writes go to: the filesystem, or a pipe, of whose writers it has ``writers_seen``.
     """
+
+    writers_seen = -1
 
     def __init__(self, dentry: Dentry, inode: Inode, flags: int, fh: int = 0, open_flags: int = 0, opened: bool = True):
         self.dentry = path_get(dentry)
         self.inode = inode
+        self.ops = inode.sb
         self.flags = flags & ~NOT_KEPT
         self.fh = fh
         self.open_flags = open_flags
@@ -62,7 +66,7 @@ class File:
         access = flags & os.O_ACCMODE
         self.readable = access in (os.O_RDONLY, os.O_RDWR) and not flags & os.O_PATH
         self.writable = access in (os.O_WRONLY, os.O_RDWR) and not flags & os.O_PATH
-        if self.writable:
+        if self.writable and inode.is_reg:
             inode.sb.writers += 1
 
     @property
@@ -75,7 +79,7 @@ class File:
         if self.is_path:
             return
         try:
-            await self.inode.sb.flush(task, self)
+            await self.ops.flush(task, self)
         finally:
             if self.inode.locks is not None:
                 self.inode.locks.release_posix(task.program.files)
@@ -86,9 +90,9 @@ class File:
             if self.inode.locks is not None:
                 self.inode.locks.release_file(self)
             if not self.is_path:
-                await self.inode.sb.release(task, self)
+                await self.ops.release(task, self)
         finally:
-            if self.writable:
+            if self.writable and self.inode.is_reg:
                 self.inode.sb.writers -= 1
             path_put(task, self.dentry)
 

@@ -138,7 +138,7 @@ class FuseLock(FuseSpace):
         flags = PollFlag(0)
         if notify:
             flags = PollFlag.SCHEDULE_NOTIFY
-            self.poll_queue(file)
+            self._poll_queue(file)
         body = POLL_IN.pack(PollIn(file.fh, self._poll_handle(file), flags, events))
         try:
             return (await self.ask_for(task, Opcode.POLL, file.inode.nodeid, POLL_OUT, body)).revents
@@ -150,7 +150,10 @@ class FuseLock(FuseSpace):
                 raise
             return EPOLLERR
 
-    def poll_queue(self, file: File) -> WaitQueue:
+    def poll_queues(self, file: File) -> tuple[WaitQueue, ...]:
+        return (self._poll_queue(file),)
+
+    def _poll_queue(self, file: File) -> WaitQueue:
         """Who waits for events of ``file``; woken by NOTIFY_POLL with its handle."""
         return self.polled.setdefault(self._poll_handle(file), WaitQueue(f"events of node {file.inode.nodeid}"))
 

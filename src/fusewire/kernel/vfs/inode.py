@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .dir_cache import DirCache
     from .locks import FileLockContext
     from .page_cache import PageCache
+    from .pipe import Pipe
     from .posix_acl import Acl
     from .program import ProgramTask
     from .super import Super
@@ -56,7 +57,7 @@ class Inode:
 
     __slots__ = (
         "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "listing", "locks", "nlookup", "nodeid", "pages", "sb", "semaphore", "state",
+        "listing", "locks", "nlookup", "nodeid", "pages", "pipe", "sb", "semaphore", "state",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
@@ -77,6 +78,7 @@ class Inode:
         self.listing: DirCache | None = None  # of a directory, where it may be cached
         self.locks: FileLockContext | None = None
         self.pages: PageCache | None = None  # its cached contents, once there were some
+        self.pipe: Pipe | None = None  # what is behind a FIFO, while it is open
         self.semaphore = Semaphore(f"inode semaphore for node {nodeid}", sb.connection)
 
     @property

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..queue import Task
+from ..queue import Handler, Task
 from .address_space import AddressSpace
 from .files import FilesStruct, path_get
 
@@ -57,16 +57,19 @@ class Program:
         self.cwd = path_get(root)
         self.files = FilesStruct()
         self.mm = AddressSpace()
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.handlers: dict[int, Handler] = {}
         self.tasks: list[ProgramTask] = []
 
 
 class ProgramTask(Task):
-    """A thread of a program, inside the kernel's half. ``held`` and ``using`` are what its system call holds."""
+    """A thread of a program, inside the kernel's half. ``held`` and ``using`` are what its system call holds; ``everyone`` are
+    the tasks of this kernel, to which ``more_may_come`` that nobody here knows of yet."""
 
     def __init__(self, pid: int, program: Program, on_wake: Callable[[Task], None]) -> None:
         super().__init__(pid, program.comm, on_wake)
         self.program = program
+        self.everyone: Sequence[Task] = ()
+        self.more_may_come = False
         self.handlers = program.handlers
         self.held: list[Dentry] = []
         self.using: list[File] = []

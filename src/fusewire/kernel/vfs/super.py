@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from ...wire.errno import Errno
 from ...wire.layouts import FileLock, Kstatfs, SetattrIn
-from ..queue import Connection, Semaphore, Task
+from ..queue import Connection, Semaphore, Task, WaitQueue
 from .files import File
 from .inode import STATX_BASIC, Dentry, Inode
 from .page_cache import Page, PageCache
@@ -231,6 +231,10 @@ class Super:
 
     async def poll(self, task: ProgramTask, file: File, events: int, notify: bool) -> int:
         return DEFAULT_POLLMASK
+
+    def poll_queues(self, file: File) -> tuple[WaitQueue, ...]:
+        """Where poll(2) waits for events of ``file``."""
+        return ()
 
     def _refuse(self) -> NoReturn:
         raise OSError(int(Errno.EROFS), "nothing is mounted here")

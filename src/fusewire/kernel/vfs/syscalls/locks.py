@@ -24,7 +24,7 @@ async def sys_flock(task: ProgramTask, fd: int, operation: int) -> None:
     file = fdget(task, fd)
     if type != F_UNLCK and not (file.readable or file.writable):
         raise bad_descriptor("the descriptor is open for neither reading nor writing")
-    await file.inode.sb.flock(task, file, type, not operation & LOCK_NB)
+    await file.ops.flock(task, file, type, not operation & LOCK_NB)
 
 
 @syscall
@@ -41,7 +41,7 @@ async def sys_setlk(
     elif type != F_UNLCK:
         raise invalid(f"lock type {type}")
     owner = file if ofd else task.program.files
-    await file.inode.sb.setlk(task, file, lock, owner, wait)
+    await file.ops.setlk(task, file, lock, owner, wait)
 
 
 @syscall
@@ -53,7 +53,7 @@ async def sys_getlk(
     if type not in (F_RDLCK, F_WRLCK):
         raise invalid(f"lock type {type}")
     lock = await _range(task, file, type, start, length, whence)
-    return await file.inode.sb.getlk(task, file, lock, file if ofd else task.program.files)
+    return await file.ops.getlk(task, file, lock, file if ofd else task.program.files)
 
 
 async def _range(task: ProgramTask, file: File, type: int, start: int, length: int, whence: int) -> FileLock:

@@ -12,6 +12,7 @@ from ..files import OPEN_MAX, File, FilesStruct, close_file
 from ..inode import Dentry
 from ..namei import AT_FDCWD, ROOT, Nameidata
 from ..permission import MAY_OPEN, MAY_READ, MAY_WRITE, may_create_in_sticky, mode_strip_sgid, owner_or_capable
+from ..pipe import fifo_open, make_pipe
 from ..program import ProgramTask
 from .base import bad_descriptor, invalid, syscall
 
@@ -57,11 +58,11 @@ async def _open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int, *, c
     if not created:
         await _may_open(task, dentry, path, flags)
     kind = stat.S_IFMT(inode.mode)
-    if kind == stat.S_IFIFO:
-        raise NotImplementedError(f"open: {path!r} is a FIFO, and this kernel's half has no pipes")
-    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO):
         raise namei.error(Errno.ENXIO, path, "No such device or address: no driver is behind this special file")
     try:
+        if kind == stat.S_IFIFO:
+            return await fifo_open(task, dentry, flags)
         return await inode.sb.open(task, dentry, flags)
     except OSError as failed:
         raise namei.with_path(failed, path) from None
@@ -152,6 +153,17 @@ async def _tmpfile(task: ProgramTask, path: bytes, flags: int, mode: int, dirfd:
     await namei.may_create(task, dentry, path)
     sb.want_write()
     return await sb.tmpfile(task, dentry, flags, mode & 0o7777)
+
+
+@traced()
+async def sys_pipe(task: ProgramTask, flags: int = 0) -> tuple[int, int]:
+    """The descriptors of a new pipe's ends: for reading, and for writing. Raises EINVAL."""
+    if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK):
+        raise invalid(f"a pipe with flags {flags:#x}")
+    files = task.program.files
+    reading, writing = make_pipe(flags)
+    cloexec = bool(flags & os.O_CLOEXEC)
+    return files.install(reading, cloexec=cloexec), files.install(writing, cloexec=cloexec)
 
 
 @traced()

@@ -9,7 +9,6 @@ from ....wire.flags import PollEvent
 from ...queue import Mode, WaitQueue
 from ...queue.wait import Waiter
 from ..files import DeviceFile, File
-from ..fuse_lock import FuseLock
 from ..program import ProgramTask
 from .base import fdget, syscall, use
 
@@ -82,10 +81,9 @@ class _Poll:
             if notify:
                 self.entries.append(_Entry(self.task, file.device.connection.waitq))
             return int(file.device.poll()) & events
-        sb = file.inode.sb
-        if notify and isinstance(sb, FuseLock):
-            self.entries.append(_Entry(self.task, sb.poll_queue(file)))
-        return await sb.poll(self.task, file, events, notify) & events
+        if notify:
+            self.entries += [_Entry(self.task, queue) for queue in file.ops.poll_queues(file)]
+        return await file.ops.poll(self.task, file, events, notify) & events
 
     async def sleep(self, end: int | None, call_at: CallAt) -> None:
         """Until something woke us, or the time is up."""
@@ -131,4 +129,4 @@ async def sys_ioctl(task: ProgramTask, fd: int, cmd: int, arg: int, memory: byte
             raise OSError(int(Errno.EFAULT), f"ioctl {cmd:#x} is about 4 bytes of memory")
         memory[:4] = answer.to_bytes(4, "little", signed=True)
         return 0
-    return await file.inode.sb.ioctl(task, file, cmd, arg, memory)
+    return await file.ops.ioctl(task, file, cmd, arg, memory)

@@ -115,7 +115,8 @@ async def sys_execve(task: ProgramTask, comm: str) -> None:
     program = task.program
     await exit_mmap(task)
     await close_all(task, program.files, sorted(program.files.cloexec))
-    program.handlers.clear()
+    for number in [number for number, handler in program.handlers.items() if callable(handler)]:
+        del program.handlers[number]  # what is ignored stays so
     program.comm = task.comm = comm
 
 

@@ -56,9 +56,9 @@ async def _read_to_user(task: ProgramTask, file: File, into: UserPages, offset: 
 async def _read(task: ProgramTask, file: File, into: memoryview, offset: int | None) -> int:
     if offset is not None:
         _check_positioned(file)
-        return await file.inode.sb.read(task, file, into, offset)
+        return await file.ops.read(task, file, into, offset)
     at = file.pos if file.seekable else 0
-    size = await file.inode.sb.read(task, file, into, at)
+    size = await file.ops.read(task, file, into, at)
     if file.seekable:
         file.pos = at + size
     return size
@@ -98,7 +98,7 @@ async def _write(task: ProgramTask, file: File, data: memoryview, offset: int | 
         if at >= MAX_OFFSET:
             raise OSError(int(Errno.EFBIG), f"a write at {at}")
         data = data[: MAX_OFFSET - at]
-    size, end = await file.inode.sb.write(task, file, data, at)
+    size, end = await file.ops.write(task, file, data, at)
     if offset is None and file.seekable:
         file.pos = end
     return size
@@ -106,7 +106,7 @@ async def _write(task: ProgramTask, file: File, data: memoryview, offset: int | 
 
 def _check_positioned(file: File) -> None:
     if not file.positioned:
-        raise OSError(int(Errno.ESPIPE), "Illegal seek: the daemon opened it without offsets")
+        raise OSError(int(Errno.ESPIPE), "Illegal seek: it has no offsets")
 
 
 @syscall
@@ -116,7 +116,7 @@ async def sys_lseek(task: ProgramTask, fd: int, offset: int, whence: int) -> int
     if not file.seekable:
         raise OSError(int(Errno.ESPIPE), "Illegal seek")
     if whence in (SEEK_DATA, SEEK_HOLE) and file.inode.is_reg:
-        position = await file.inode.sb.llseek(task, file, offset, whence)
+        position = await file.ops.llseek(task, file, offset, whence)
     else:
         position = await _position(task, file, offset, whence)
     if not 0 <= position <= MAX_OFFSET:
@@ -156,7 +156,7 @@ async def sys_getdents(task: ProgramTask, fd: int, size: int = 1 << 15) -> list[
 async def sys_fsync(task: ProgramTask, fd: int, datasync: bool = False) -> None:
     """Raises EINVAL for what cannot be made durable."""
     file = fdget(task, fd)
-    await file.inode.sb.fsync(task, file, datasync)
+    await file.ops.fsync(task, file, datasync)
 
 
 @syscall
@@ -178,6 +178,8 @@ async def sys_fallocate(task: ProgramTask, fd: int, mode: int, offset: int, leng
     if (punch and not mode & FALLOC_FL_KEEP_SIZE) or (punch and zero):
         raise OSError(int(Errno.EOPNOTSUPP), "Operation not supported")
     writable(file)
+    if stat.S_ISFIFO(file.inode.mode):
+        raise OSError(int(Errno.ESPIPE), "Illegal seek")
     if file.inode.is_dir:
         raise OSError(int(Errno.EISDIR), "Is a directory")
     if not file.inode.is_reg:
@@ -232,11 +234,11 @@ async def _splice(task: ProgramTask, source: File, at: int, target: File, to: in
     memory = memoryview(bytearray(min(length, SPLICED)))
     done = 0
     while done < length:
-        size = await source.inode.sb.read(task, source, memory[: length - done], at + done)
+        size = await source.ops.read(task, source, memory[: length - done], at + done)
         if not size:
             break
         try:
-            written, _ = await target.inode.sb.write(task, target, memory[:size], to + done)
+            written, _ = await target.ops.write(task, target, memory[:size], to + done)
         except OSError:
             if not done:
                 raise

@@ -1,0 +1,290 @@
+"""Pipes, with a name in some filesystem (FIFOs) or without: as fs/pipe.c has them.
+
+What goes through one never reaches a daemon: a FIFO's inode is the filesystem's, what is behind it is the kernel's own. It
+lives while somebody has it open, or waits to. A buffer is a page; there are :data:`PIPE_BUFFERS` of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from ...wire.errno import Errno
+from ...wire.flags import PAGE_SIZE, PollEvent
+from ...wire.layouts import Attr
+from ..queue import Mode, Task, WaitQueue, traced
+from .files import File, put_file
+from .inode import Dentry, Inode
+from .program import ProgramTask
+from .super import Super
+
+if TYPE_CHECKING:
+    from .program import Program
+
+PIPE_BUFFERS = 16  # of a page each: 64 KiB
+FIONREAD = 0x541B
+_INIT = 1  # the process that opens nothing
+_numbers = itertools.count(1)
+
+
+class Buffer:
+    """``pipe_buffer``: what was written into one page, from ``start`` to ``end``, and not read yet."""
+
+    __slots__ = ("end", "memory", "start")
+
+    def __init__(self, data: memoryview) -> None:
+        self.memory = bytearray(PAGE_SIZE)
+        self.start = self.end = 0
+        self.append(data)
+
+    def append(self, data: memoryview) -> None:
+        self.memory[self.end : self.end + len(data)] = data
+        self.end += len(data)
+
+
+class Pipe(Super):
+    """``pipe_inode_info``: ``readers`` and ``writers`` are the open files of each side, ``opened`` how many there ever were
+    of each, ``opening`` the tasks that are about to have one."""
+
+    magic = 0x50495045
+    device_number = 0
+
+    def __init__(self, inode: Inode | None = None) -> None:
+        super().__init__()
+        self.number = next(_numbers)
+        self.buffers: deque[Buffer] = deque()
+        self.readers = self.writers = 0
+        self.opened = [0, 0]
+        self.opening: list[ProgramTask] = []
+        if inode is None:
+            attr = Attr(self.number, mode=stat.S_IFIFO | 0o600, nlink=1, blksize=PAGE_SIZE)
+            inode = Inode(self, self.number, 0, attr)
+        self.inode = inode
+        self.root = inode.aliases[0] if inode.aliases else Dentry(b"", None, inode)
+        self.rd_wait = WaitQueue(f"data in {self.name}")
+        self.wr_wait = WaitQueue(f"room in {self.name}")
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        if self.inode.sb is self:
+            return f"pipe:[{self.number}]"
+        return f'FIFO "{self.root.name.decode("utf-8", "backslashreplace")}"'
+
+    # -- open and release ---------------------------------------------------------------------------------------------
+
+    def file(self, dentry: Dentry, flags: int) -> File:
+        """One more open file of it. Who waited for the first of its side goes on."""
+        file = File(dentry, self.inode, flags, opened=False)
+        file.ops = self
+        file.seekable = file.positioned = False
+        first = (file.readable and not self.readers) or (file.writable and not self.writers)
+        self.readers += file.readable
+        self.writers += file.writable
+        self.opened[0] += file.readable
+        self.opened[1] += file.writable
+        if first:
+            self._wake()
+        return file
+
+    async def release(self, task: ProgramTask, file: File) -> None:
+        self.readers -= file.readable
+        self.writers -= file.writable
+        self._wake()  # the end of the file; a broken pipe
+        if not self.readers and not self.writers and self.inode.pipe is self:
+            self.inode.pipe = None
+
+    async def flush(self, task: ProgramTask, file: File) -> None:
+        return
+
+    async def wait_for_partner(self, task: ProgramTask, side: int) -> None:
+        """Until somebody opens the other side (0: for reading, 1: for writing), even if it is closed again at once."""
+        seen = self.opened[side]
+        what = f"{('a reader', 'a writer')[side]} of {self.name}"
+        opaque, task.opaque = task.opaque, task.opaque or task.more_may_come
+        self.opening.append(task)
+        try:
+            partners = WaitQueue(what)
+            partners.waiters = self.rd_wait.waiters  # one queue, by the name of what is waited for
+            await partners.wait_event(
+                task, lambda: self.opened[side] != seen, Mode.INTERRUPTIBLE, lambda: self._could_open(task)
+            )
+        finally:
+            self.opening.remove(task)
+            task.opaque = opaque
+
+    def _wake(self) -> None:
+        self.rd_wait.wake_all()
+        self.wr_wait.wake_all()
+
+    # -- who could end a wait -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _could_open(task: ProgramTask) -> Iterable[Task]:
+        """Whoever there is; not who waits for work, which comes from one of the others."""
+        return [
+            other
+            for other in task.everyone
+            if other is not task
+            and not other.exited
+            and other.pid != _INIT
+            and (other.sleep is None or not other.sleep.idle)
+        ]
+
+    def _of_side(self, task: ProgramTask, has: Callable[[File], bool]) -> Iterable[Task]:
+        """The threads of the programs that have it open so, and who is about to."""
+        programs: dict[Program, bool] = {}
+        found: list[Task] = []
+        for other in task.everyone:
+            if isinstance(other, ProgramTask) and not other.exited:
+                if other.program not in programs:
+                    files = other.program.files.table.values()
+                    programs[other.program] = any(isinstance(f, File) and f.ops is self and has(f) for f in files)
+                if programs[other.program] or other in self.opening:
+                    found.append(other)
+        return found
+
+    # -- what is in it ------------------------------------------------------------------------------------------------
+
+    @traced("pipe_read")
+    async def read(self, task: ProgramTask, file: File, into: memoryview, offset: int) -> int:
+        """What is there; nothing at the end, when no writer is left."""
+        if not len(into):
+            return 0
+        while not self.buffers:
+            if not self.writers:
+                return 0
+            if file.flags & os.O_NONBLOCK:
+                raise BlockingIOError(int(Errno.EAGAIN), f"nothing is in {self.name}")
+            await self.rd_wait.wait_event(
+                task,
+                lambda: bool(self.buffers) or not self.writers,
+                Mode.INTERRUPTIBLE,
+                lambda: self._of_side(task, lambda one: one.writable),
+            )
+        was_full = self._full
+        done = 0
+        while self.buffers and done < len(into):
+            buffer = self.buffers[0]
+            size = min(buffer.end - buffer.start, len(into) - done)
+            into[done : done + size] = buffer.memory[buffer.start : buffer.start + size]
+            buffer.start += size
+            done += size
+            if buffer.start == buffer.end:
+                self.buffers.popleft()
+        if was_full and not self._full:
+            self.wr_wait.wake_all()
+        return done
+
+    @traced("pipe_write")
+    async def write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> tuple[int, int]:
+        """All of it, unless a signal or O_NONBLOCK ends the wait for room. EPIPE and SIGPIPE without readers."""
+        done = 0
+        try:
+            self._check_readers(task)
+            done = self._merge(data)
+            while done < len(data):
+                self._check_readers(task)
+                if not self._full:
+                    done += self._add(data[done : done + PAGE_SIZE])
+                elif file.flags & os.O_NONBLOCK:
+                    raise BlockingIOError(int(Errno.EAGAIN), f"{self.name} is full")
+                else:
+                    await self.wr_wait.wait_event(
+                        task,
+                        lambda: not self._full or not self.readers,
+                        Mode.INTERRUPTIBLE,
+                        lambda: self._of_side(task, lambda one: one.readable),
+                    )
+        except OSError:
+            if not done:
+                raise
+        return done, 0
+
+    def _check_readers(self, task: ProgramTask) -> None:
+        if not self.readers:
+            task.kill(signal.SIGPIPE)
+            raise BrokenPipeError(int(Errno.EPIPE), f"Broken pipe: nobody reads {self.name}")
+
+    @property
+    def _full(self) -> bool:
+        return len(self.buffers) >= PIPE_BUFFERS
+
+    def _merge(self, data: memoryview) -> int:
+        """What is more than whole pages goes into the last page that was written to, if there it has room."""
+        size = len(data) % PAGE_SIZE
+        if not size or not self.buffers or self.buffers[-1].end + size > PAGE_SIZE:
+            return 0
+        self.buffers[-1].append(data[:size])
+        return size
+
+    def _add(self, data: memoryview) -> int:
+        if not self.buffers:
+            self.rd_wait.wake_all()
+        self.buffers.append(Buffer(data))
+        return len(data)
+
+    async def poll(self, task: ProgramTask, file: File, events: int, notify: bool) -> int:
+        """``pipe_poll``. Before the first writer comes there is no POLLHUP."""
+        found = PollEvent(0)
+        if file.readable:
+            if self.buffers:
+                found |= PollEvent.IN | PollEvent.RDNORM
+            if not self.writers and file.writers_seen != self.opened[1]:
+                found |= PollEvent.HUP
+        if file.writable:
+            if not self._full:
+                found |= PollEvent.OUT | PollEvent.WRNORM
+            if not self.readers:
+                found |= PollEvent.ERR
+        return int(found)
+
+    def poll_queues(self, file: File) -> tuple[WaitQueue, ...]:
+        return self.rd_wait, self.wr_wait
+
+    async def ioctl(self, task: ProgramTask, file: File, cmd: int, arg: int, memory: bytearray | None) -> int:
+        if cmd != FIONREAD:
+            return await super().ioctl(task, file, cmd, arg, memory)
+        if memory is None or len(memory) < 4:
+            raise OSError(int(Errno.EFAULT), "FIONREAD is about 4 bytes of memory")
+        memory[:4] = sum(buffer.end - buffer.start for buffer in self.buffers).to_bytes(4, "little")
+        return 0
+
+
+@traced()
+async def fifo_open(task: ProgramTask, dentry: Dentry, flags: int) -> File:
+    """Open a FIFO: each side waits for the other, but for O_RDWR, and for O_NONBLOCK, which does not wait. Raises ENXIO for a
+    writer who does not wait and finds no reader, EINTR."""
+    inode = dentry.positive
+    pipe = inode.pipe or Pipe(inode)
+    nonblock = bool(flags & os.O_NONBLOCK)
+    access = flags & os.O_ACCMODE
+    if access == os.O_ACCMODE:
+        raise OSError(int(Errno.EINVAL), "Invalid argument: neither for reading nor for writing")
+    if access == os.O_WRONLY and nonblock and not pipe.readers:
+        raise OSError(int(Errno.ENXIO), "No such device or address: nobody reads the FIFO")
+    inode.pipe = pipe
+    file = pipe.file(dentry, flags)
+    try:
+        if access == os.O_RDONLY and not pipe.writers:
+            if nonblock:
+                file.writers_seen = pipe.opened[1]
+            else:
+                await pipe.wait_for_partner(task, 1)
+        elif access == os.O_WRONLY and not pipe.readers:
+            await pipe.wait_for_partner(task, 0)
+    except BaseException:
+        await put_file(task, file)
+        raise
+    return file
+
+
+def make_pipe(flags: int) -> tuple[File, File]:
+    """The two ends of a pipe without a name: for reading, and for writing."""
+    pipe = Pipe()
+    return pipe.file(pipe.root, os.O_RDONLY | flags), pipe.file(pipe.root, os.O_WRONLY | flags)

@@ -1,0 +1,380 @@
+"""Pipes, and what is behind FIFOs: who waits for whom, how much fits, and how they end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+from fusewire import Buried, Deadlock, Kernel, Process
+from fusewire.filesystems import MemoryFS
+
+CAPACITY = 1 << 16
+PAGE = 4096
+
+
+@pytest.fixture(params=["inline", "threads"])
+def process(request: pytest.FixtureRequest) -> Iterator[Process]:
+    with Kernel(request.param) as kernel:
+        yield kernel.process()
+
+
+def errno_of(call: Callable[[], Any]) -> int | None:
+    with pytest.raises(OSError) as caught:
+        call()
+    return caught.value.errno
+
+
+class Caller(threading.Thread):
+    """A call on a thread of its own."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.call = call
+        self.result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self.call()
+        except BaseException as error:
+            self.result = error
+
+    def end(self) -> Any:
+        self.join(20)
+        assert not self.is_alive(), "it still waits"
+        return self.result
+
+
+def asleep(process: Process, what: str) -> None:
+    """Until a thread of ``process`` waits for that."""
+    wait_until(lambda: any(task.sleep is not None and what in task.sleep.what for task in process.program.tasks))
+
+
+# -- what goes through ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_at_one_end_is_read_at_the_other_in_order(process: Process) -> None:
+    reading, writing = process.pipe()
+    assert process.write(writing, b"first ") == 6
+    assert process.write(writing, b"second") == 6
+    assert process.read(reading, 3) == b"fir"
+    assert process.read(reading, 100) == b"st second"
+
+
+def test_its_descriptors_are_not_inherited_and_have_no_offsets(process: Process) -> None:
+    reading, writing = process.pipe()
+    assert not process.get_inheritable(reading)
+    assert errno_of(lambda: process.lseek(reading, 0, os.SEEK_CUR)) == errno.ESPIPE
+    assert errno_of(lambda: process.pread(reading, 1, 0)) == errno.ESPIPE
+    assert errno_of(lambda: process.pwrite(writing, b"x", 0)) == errno.ESPIPE
+    assert errno_of(lambda: process.posix_fallocate(writing, 0, 1)) == errno.ESPIPE
+    assert errno_of(lambda: process.fsync(writing)) == errno.EINVAL
+    assert errno_of(lambda: process.ftruncate(writing, 0)) == errno.EINVAL
+    assert errno_of(lambda: process.mmap(reading, 1, 1)) == errno.ENODEV
+
+
+def test_each_end_does_its_own_thing_only(process: Process) -> None:
+    reading, writing = process.pipe()
+    assert errno_of(lambda: process.read(writing, 1)) == errno.EBADF
+    assert errno_of(lambda: process.write(reading, b"x")) == errno.EBADF
+
+
+def test_two_pipes_are_two_files_and_both_ends_of_one_are_the_same(process: Process) -> None:
+    numbers = [process.fstat(fd).st_ino for fd in (*process.pipe(), *process.pipe())]
+    assert numbers[0] == numbers[1] != numbers[2] == numbers[3]
+
+
+def test_it_holds_64_kib(process: Process) -> None:
+    reading, writing = process.pipe2(os.O_NONBLOCK)
+    assert process.write(writing, bytes(CAPACITY + 1)) == CAPACITY
+    assert errno_of(lambda: process.write(writing, b"x")) == errno.EAGAIN
+    assert len(process.read(reading, 2 * CAPACITY)) == CAPACITY
+
+
+def test_it_holds_sixteen_buffers_and_what_does_not_fit_into_the_last_one_takes_another(process: Process) -> None:
+    _, writing = process.pipe2(os.O_NONBLOCK)
+    for _ in range(16):
+        assert process.write(writing, bytes(3000)) == 3000
+    assert errno_of(lambda: process.write(writing, bytes(3000))) == errno.EAGAIN
+
+
+def test_small_writes_share_a_buffer(process: Process) -> None:
+    _, writing = process.pipe2(os.O_NONBLOCK)
+    for _ in range(CAPACITY // 64):
+        assert process.write(writing, bytes(64)) == 64
+    assert errno_of(lambda: process.write(writing, bytes(64))) == errno.EAGAIN
+
+
+def test_there_is_room_again_only_when_a_whole_buffer_was_read(process: Process) -> None:
+    reading, writing = process.pipe2(os.O_NONBLOCK)
+    process.write(writing, bytes(CAPACITY))
+    process.read(reading, PAGE - 1)
+    assert errno_of(lambda: process.write(writing, b"x")) == errno.EAGAIN
+    process.read(reading, 1)
+    assert process.write(writing, bytes(PAGE + 1)) == PAGE
+
+
+def test_a_write_of_no_more_than_pipe_buf_is_written_whole_or_not_at_all(process: Process) -> None:
+    reading, writing = process.pipe2(os.O_NONBLOCK)
+    process.write(writing, bytes(CAPACITY - 100))
+    assert errno_of(lambda: process.write(writing, bytes(select.PIPE_BUF))) == errno.EAGAIN
+    assert process.write(writing, bytes(100)) == 100
+    process.read(reading, PAGE)
+    assert process.write(writing, bytes(select.PIPE_BUF)) == select.PIPE_BUF
+
+
+def test_how_much_is_in_it_is_what_fionread_says(process: Process) -> None:
+    reading, writing = process.pipe()
+    process.write(writing, b"12345")
+    process.read(reading, 2)
+    assert process.ioctl(reading, 0x541B, bytes(4)) == b"\3\0\0\0"
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------------
+
+
+def test_without_writers_a_reader_gets_what_is_left_and_then_the_end(process: Process) -> None:
+    reading, writing = process.pipe()
+    process.write(writing, b"last words")
+    process.close(writing)
+    assert process.read(reading, 100) == b"last words"
+    assert process.read(reading, 100) == b""
+
+
+def test_a_writer_lives_as_long_as_any_descriptor_of_it(process: Process) -> None:
+    reading, writing = process.pipe2(os.O_NONBLOCK)
+    child = process.fork()
+    process.close(writing)
+    assert errno_of(lambda: process.read(reading, 1)) == errno.EAGAIN
+    child.exit()
+    assert process.read(reading, 1) == b""
+
+
+def test_without_readers_a_writer_that_ignores_sigpipe_gets_epipe_and_lives(process: Process) -> None:
+    reading, writing = process.pipe()
+    process.close(reading)
+    with pytest.raises(BrokenPipeError):
+        process.write(writing, b"x")
+    assert process.alive
+
+
+def test_without_readers_a_writer_dies_of_sigpipe(process: Process) -> None:
+    process.signal(signal.SIGPIPE, signal.SIG_DFL)
+    reading, writing = process.pipe()
+    process.close(reading)
+    with pytest.raises(BrokenPipeError):
+        process.write(writing, b"x")
+    assert not process.alive
+
+
+def test_a_handler_of_sigpipe_is_called(process: Process) -> None:
+    got: list[int] = []
+    process.signal(signal.SIGPIPE, got.append)
+    reading, writing = process.pipe()
+    process.close(reading)
+    with pytest.raises(BrokenPipeError):
+        process.write(writing, b"x")
+    assert got == [signal.SIGPIPE]
+
+
+def test_what_is_ignored_stays_so_after_exec_and_what_is_handled_does_not(process: Process) -> None:
+    process.signal(signal.SIGUSR1, signal.SIG_IGN)
+    process.signal(signal.SIGUSR2, lambda number: None)
+    process.exec("other")
+    process.kill(signal.SIGUSR1)
+    assert process.alive
+    process.kill(signal.SIGUSR2)
+    assert not process.alive
+
+
+# -- poll ----------------------------------------------------------------------------------------------------------------
+
+
+def events(process: Process, fd: int, asked: int = select.POLLIN | select.POLLOUT) -> int:
+    return dict(process.poll([(fd, asked)], 0)).get(fd, 0)
+
+
+def test_poll_tells_what_each_end_can_do(process: Process) -> None:
+    reading, writing = process.pipe2(os.O_NONBLOCK)
+    assert (events(process, reading), events(process, writing)) == (0, select.POLLOUT)
+    process.write(writing, bytes(CAPACITY))
+    assert (events(process, reading), events(process, writing)) == (select.POLLIN, 0)
+    process.close(writing)
+    assert events(process, reading) == select.POLLIN | select.POLLHUP
+
+
+def test_poll_tells_a_writer_that_nobody_reads(process: Process) -> None:
+    reading, writing = process.pipe()
+    process.close(reading)
+    assert events(process, writing) == select.POLLOUT | select.POLLERR
+
+
+def test_who_polls_is_woken_by_what_comes_and_by_the_end() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        reading, writing = process.pipe()
+        for end in (lambda: process.write(writing, b"x"), lambda: process.close(writing)):
+            poller = Caller(lambda: process.poll([(reading, select.POLLIN)]))
+            asleep(process, "events")
+            end()
+            assert poller.end()
+            if poller.result == [(reading, select.POLLIN)]:
+                process.read(reading, 1)
+        assert poller.result == [(reading, select.POLLHUP)]
+
+
+# -- waiting -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_waits_for_data_and_a_writer_for_room() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        reading, writing = process.pipe()
+        reader = Caller(lambda: process.read(reading, 10))
+        asleep(process, "data in pipe")
+        process.write(writing, b"there")
+        assert reader.end() == b"there"
+        writer = Caller(lambda: process.write(writing, bytes(3 * CAPACITY)))
+        asleep(process, "room in pipe")
+        left = 3 * CAPACITY
+        while left:
+            left -= len(process.read(reading, CAPACITY))
+        assert writer.end() == 3 * CAPACITY
+
+
+def test_a_signal_ends_the_wait_and_what_was_written_by_then_is_told() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        process.signal(signal.SIGUSR1, lambda number: None)
+        reading, writing = process.pipe()
+        reader = Caller(lambda: process.read(reading, 10))
+        asleep(process, "data in pipe")
+        process.kill(signal.SIGUSR1)
+        assert isinstance(reader.end(), InterruptedError)
+        writer = Caller(lambda: process.write(writing, bytes(2 * CAPACITY)))
+        asleep(process, "room in pipe")
+        process.kill(signal.SIGUSR1)
+        assert writer.end() == CAPACITY
+
+
+def test_a_writer_that_waits_for_room_is_told_when_the_last_reader_goes() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        reading, writing = process.pipe()
+        process.write(writing, bytes(CAPACITY))
+        writer = Caller(lambda: process.write(writing, b"x"))
+        asleep(process, "room in pipe")
+        process.close(reading)
+        assert isinstance(writer.end(), BrokenPipeError)
+
+
+# -- who waits for whom --------------------------------------------------------------------------------------------------
+
+
+def fifos(kernel: Kernel, *names: str) -> None:
+    kernel.mount(MemoryFS(), "/")
+    for name in names:
+        kernel.process().mkfifo(f"/{name}")
+
+
+def test_a_reader_that_holds_the_only_writing_end_waits_for_itself() -> None:
+    with Kernel() as kernel:
+        process = kernel.process("cat")
+        reading, writing = process.pipe()
+        with pytest.raises(Deadlock, match=r"cat:2, in sys_read, waits on data in pipe:\[\d+\], which only it itself"):
+            process.read(reading, 1)
+        process.write(writing, b"x")
+        assert process.read(reading, 1) == b"x"
+
+
+def test_a_fifo_whose_other_side_nobody_is_left_to_open_is_a_deadlock() -> None:
+    with Kernel() as kernel:
+        kernel.mount(MemoryFS(), "/")
+        process = kernel.process("cat")
+        process.mkfifo("/p")
+        for flags, side in ((os.O_RDONLY, "writer"), (os.O_WRONLY, "reader")):
+            with pytest.raises(Deadlock) as caught:
+                process.open("/p", flags)
+            assert (
+                f'cat:3, in sys_open, waits on a {side} of FIFO "p", which no task is left to end.'
+                in caught.value.words
+            )
+        assert process.program.files.table == {}
+        assert (
+            errno_of(lambda: process.open("/p", os.O_WRONLY | os.O_NONBLOCK)) == errno.ENXIO
+        )  # no reader was left behind
+
+
+def test_inline_says_that_another_program_could_help_but_has_no_thread() -> None:
+    with Kernel() as kernel:
+        fifos(kernel, "p")
+        reader, writer = kernel.process("reader"), kernel.process("writer")
+        with pytest.raises(Buried, match=r"or writer:\d+ could end\.\nThis one thread") as caught:
+            reader.open("/p", os.O_RDONLY)
+        assert "Kernel(driver='threads')" in str(caught.value)
+        assert writer.open("/p", os.O_RDWR) == 0  # and all goes on
+
+
+def test_two_programs_that_open_two_fifos_in_opposite_orders_are_drawn_waiting_for_each_other() -> None:
+    with Kernel("threads") as kernel:
+        fifos(kernel, "p", "q")
+        one, other = kernel.process("one"), kernel.process("other")
+        first = Caller(lambda: one.open("/p", os.O_RDONLY))
+        asleep(one, 'a writer of FIFO "p"')
+        second = Caller(lambda: other.open("/q", os.O_RDONLY))
+        asleep(other, 'a writer of FIFO "q"')
+        waits = kernel.graph().waits
+        names = [f"{process.comm}:{process.pid}" for process in (one, other)]
+        assert [names[1 - at] in waits[name].enders for at, name in enumerate(names)] == [True, True]
+        assert all(waits[name].opaque for name in names)  # a third program may yet be started
+        helper = kernel.process("helper")
+        helper.open("/p", os.O_WRONLY)
+        helper.open("/q", os.O_WRONLY)
+        assert (first.end(), second.end()) == (0, 0)
+
+
+def test_two_programs_that_each_read_before_they_write_are_a_deadlock() -> None:
+    with Kernel("threads") as kernel:
+        parent = kernel.process("sh")
+        to_other, from_one = parent.pipe()
+        to_one, from_other = parent.pipe()
+        one, other = parent.fork(), parent.fork()
+        parent.exit()
+
+        def talk(process: Process, reading: int, writing: int, *theirs: int) -> int | bytes | None:
+            for fd in theirs:
+                process.close(fd)
+            try:
+                return process.read(reading, 10)
+            except OSError as failed:
+                process.write(writing, b"you first")
+                return failed.errno
+
+        talks = [
+            Caller(lambda: talk(one, to_one, from_one, to_other, from_other)),
+            Caller(lambda: talk(other, to_other, from_other, to_one, from_one)),
+        ]
+        found = kernel.wait_deadlock(20)
+        assert [wait.what.split(":")[0] for wait in found.waits] == ["data in pipe"] * 2
+        assert set(found.tasks) == {f"sh:{one.pid}", f"sh:{other.pid}"}
+        assert {talk.end() for talk in talks} == {errno.EDEADLK, b"you first"}
+
+
+def test_the_end_of_the_last_program_with_a_writing_end_ends_the_wait() -> None:
+    with Kernel("threads") as kernel:
+        parent = kernel.process("sh")
+        reading, writing = parent.pipe()
+        child = parent.fork()
+        parent.close(writing)
+        reader = Caller(lambda: parent.read(reading, 1))
+        asleep(parent, "data in pipe")
+        child.kill(signal.SIGKILL)
+        assert reader.end() == b""
