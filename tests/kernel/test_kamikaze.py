@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fusewire import Deadlock, Kernel, Process, Session
+from fusewire import Deadlock, Kernel, Process, Session, Settings
 from fusewire.drive import Mount
 from fusewire.filesystems import MemoryFS
 from fusewire.kernel.vfs import BusError, ProgramTask, UserMemory
@@ -52,11 +52,17 @@ DAEMON = [
 ]
 
 
+class NothingAhead(MemoryFS):
+    """The kernel of ``kernel.txt`` does not read ahead: who touches a page asks for that page."""
+
+    settings = Settings(max_readahead=0)
+
+
 class Kamikaze:
     """An ordinary filesystem until FLUSH comes; then READ is answered from ``addr``, where the file itself is mapped."""
 
     def __init__(self, kernel: Kernel, *, workers: int = 1) -> None:
-        self.session = Session(MemoryFS({"file": CONTENTS}))
+        self.session = Session(NothingAhead({"file": CONTENTS}))
         self.magic = False
         self.addr = 0
         self.failed: list[OSError] = []

@@ -21,11 +21,22 @@ READ, READ_WRITE = real.PROT_READ, real.PROT_READ | real.PROT_WRITE
 PRIVATE_ANONYMOUS = real.MAP_PRIVATE | real.MAP_ANONYMOUS
 
 
-def test_each_page_is_read_when_it_is_touched_and_once() -> None:
+def test_nothing_is_read_before_it_is_touched_and_then_once() -> None:
     with world() as w:
         mapping = w.process.mmap(w.open(), 8 * PAGE_SIZE)
         assert w.filesystem.names() == []
         assert mapping[PAGE_SIZE] == 2
+        assert mapping[:] == PATTERN[: 8 * PAGE_SIZE]
+        assert w.filesystem.asked == [("READ", 0, 8 * PAGE_SIZE)]
+
+
+class Single(Recorded):
+    settings = Settings(refused=InitFlag.AUTO_INVAL_DATA, max_readahead=0)
+
+
+def test_without_readahead_each_page_is_read_when_it_is_touched() -> None:
+    with world(Single()) as w:
+        mapping = w.process.mmap(w.open(), 8 * PAGE_SIZE)
         assert mapping[PAGE_SIZE : PAGE_SIZE + 3] == b"\2\2\2"
         assert w.filesystem.asked == [("READ", PAGE_SIZE, PAGE_SIZE)]
 
@@ -162,7 +173,7 @@ def test_a_read_that_fails_is_sigbus_and_can_be_tried_again() -> None:
 
 
 def test_after_an_abort_it_is_sigbus() -> None:
-    with world() as w:
+    with world(Single()) as w:
         mapping = w.process.mmap(w.open(), 2 * PAGE_SIZE)
         assert mapping[0] == 1
         w.mount.abort()
@@ -337,7 +348,8 @@ def test_a_program_that_waits_for_a_page_can_be_interrupted() -> None:
 
         thread = threading.Thread(target=load)
         thread.start()
-        wait_until(lambda: ("READ", 0, PAGE_SIZE) in filesystem.asked)
+        wait_until(lambda: any(one[0] == "READ" for one in filesystem.asked))
+        wait_until(lambda: any(task.sleep is not None for task in w.process.program.tasks))
         w.process.kill(signal.SIGUSR1)
         thread.join(20)
         assert isinstance(outcome[0], InterruptedError)

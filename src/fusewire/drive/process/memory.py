@@ -55,6 +55,10 @@ class Mapping:
         """msync(2): what was written goes to the file."""
         self.process.msync(self.address, self.length)
 
+    def madvise(self, option: int, start: int = 0, length: int | None = None) -> None:
+        """As mmap.madvise(): MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED."""
+        self.process.madvise(self.address + start, self.length - start if length is None else length, option)
+
     def close(self) -> None:
         """munmap(2)."""
         self.process.munmap(self.address, self.length)
@@ -84,6 +88,10 @@ class MemoryCalls(Caller):
     def msync(self, address: int, length: int, flags: int = sc.MS_SYNC) -> None:
         """msync(2)."""
         self._call(sc.sys_msync, address, length, flags)
+
+    def madvise(self, address: int, length: int, advice: int) -> None:
+        """madvise(2), with the values of Python's ``mmap.MADV_*``."""
+        self._call(sc.sys_madvise, address, length, advice)
 
     def mprotect(self, address: int, length: int, prot: int) -> None:
         """mprotect(2)."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0x10, 0x20
+MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED = range(5)
 TASK_SIZE = 1 << 47
+FAULT_AROUND = 16  # pages that are mapped at once, where they are cached
 _MMAP_BASE = 0x7F00_0000_0000
 
 
@@ -41,9 +43,10 @@ class BusError(OSError):
 
 class Vma:
     """Addresses from ``start`` to ``end`` that are mapped alike. ``file`` None: to no file; ``pgoff``: the page of the file
-    at ``start``. ``ptes``: by page of the address, a page of the file or memory of the program's own."""
+    at ``start``. ``ptes``: by page of the address, a page of the file or memory of the program's own. ``advice``: how it will
+    be touched (MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL)."""
 
-    __slots__ = ("end", "file", "pgoff", "prot", "ptes", "shared", "start")
+    __slots__ = ("advice", "end", "file", "pgoff", "prot", "ptes", "shared", "start")
 
     def __init__(self, start: int, end: int, prot: int, shared: bool, file: File | None, pgoff: int) -> None:
         self.start = start
@@ -53,6 +56,7 @@ class Vma:
         self.file = file
         self.pgoff = pgoff
         self.ptes: dict[int, Page | Copy | memoryview] = {}
+        self.advice = MADV_NORMAL
         if file is not None:
             file.count += 1
 
@@ -63,6 +67,7 @@ class Vma:
     def part(self, start: int, end: int) -> Vma:
         """A mapping of its own, of a part of this one and with what is there of it."""
         new = Vma(start, end, self.prot, self.shared, self.file, self.index(start))
+        new.advice = self.advice
         pages = range(start // PAGE_SIZE, end // PAGE_SIZE)
         if self.file is None and self.shared:
             new.ptes = self.ptes  # memory that processes share stays one
@@ -75,6 +80,13 @@ class Vma:
         if isinstance(pte, Copy) and self.file is not None:
             return pte if pte.gone else Copy(self.file.inode.sb.page_cache(self.file.inode), pte.index, pte.memory)
         return memoryview(bytearray(pte)) if isinstance(pte, memoryview) else pte
+
+    def zap(self, start: int, end: int) -> None:
+        """Nothing is there any more between these addresses: it is faulted in anew, and what was the program's own is lost.
+        Memory of no file that processes share stays."""
+        if self.file is not None or not self.shared:
+            for number in range(max(start, self.start) // PAGE_SIZE, min(end, self.end) // PAGE_SIZE):
+                self.ptes.pop(number, None)
 
 
 class AddressSpace:
@@ -184,7 +196,9 @@ async def do_page_fault(task: ProgramTask, space: AddressSpace, addr: int, write
     file = vma.file
     file.count += 1  # whoever unmaps it meanwhile
     try:
-        page = await _filemap_fault(task, file, vma.index(addr))
+        if not write and _filemap_map_pages(vma, file, number):
+            return
+        page = await _filemap_fault(task, vma, file, vma.index(addr))
         try:
             if write and not vma.shared:
                 vma.ptes[number] = Copy(file.inode.sb.page_cache(file.inode), page.index, page.memory)  # on write
@@ -194,6 +208,8 @@ async def do_page_fault(task: ProgramTask, space: AddressSpace, addr: int, write
                 vma.ptes[number] = page
         finally:
             page.unlock(task)
+        if not write:
+            _filemap_map_pages(vma, file, number)
     except Interrupted:
         raise
     except OSError as failed:
@@ -202,9 +218,35 @@ async def do_page_fault(task: ProgramTask, space: AddressSpace, addr: int, write
         await put_file(task, file)
 
 
-async def _filemap_fault(task: ProgramTask, file: File, index: int) -> Page:
+def _filemap_map_pages(vma: Vma, file: File, number: int) -> bool:
+    """What is cached around a page that was touched for reading is there from now on; whether that page is. A page that is
+    marked, whose next reader has more read ahead, is not: that reader is to fault."""
+    cache = file.inode.pages
+    if cache is None:
+        return False
+    first = max(number - number % FAULT_AROUND, vma.start // PAGE_SIZE)
+    hits = 0
+    for near in range(first, min(first + FAULT_AROUND, vma.end // PAGE_SIZE)):
+        pte = vma.ptes.get(near)
+        if isinstance(pte, memoryview) or (pte is not None and pte.cache is not None and near != number):
+            continue
+        page = cache.pages.get(vma.index(near * PAGE_SIZE))
+        if page is None or not page.uptodate or page.readahead or page.owner is not None:
+            continue
+        if page.index * PAGE_SIZE < file.inode.attr.size:
+            vma.ptes[near] = page
+            hits += 1
+    if file.ra is not None:
+        file.ra.hit(hits)
+    mapped = vma.ptes.get(number)
+    return isinstance(mapped, Page) and mapped.cache is cache and mapped.uptodate
+
+
+async def _filemap_fault(task: ProgramTask, vma: Vma, file: File, index: int) -> Page:
     """The page, locked, and with what the file has there. Raises OSError behind the file's end, and where it is not read."""
     inode = file.inode
+    if index * PAGE_SIZE < inode.attr.size:
+        await inode.sb.fault_readahead(task, file, inode.sb.page_cache(inode), index, vma.advice)
     while True:
         if index * PAGE_SIZE >= inode.attr.size:
             raise OSError(int(Errno.EFAULT), "behind the end of the file")

@@ -9,7 +9,7 @@ from ...wire.errno import Errno
 from ...wire.flags import PAGE_SIZE, Opcode
 from ...wire.layouts import READ_IN, ReadIn
 from ..queue import Args, Interrupted, traced
-from .address_space import fault_mode
+from .address_space import MADV_RANDOM, MADV_SEQUENTIAL, fault_mode
 from .files import File
 from .fuse_base import bad_inode
 from .fuse_io import FuseIo
@@ -119,7 +119,36 @@ class FusePages(FuseIo):
             if found is None:
                 return
             window = found
-        start, count, mark = window
+        await self._read_window(task, file, cache, *window)
+
+    async def fault_readahead(self, task: ProgramTask, file: File, cache: PageCache, index: int, advice: int) -> None:
+        """``do_sync_mmap_readahead`` and ``do_async_mmap_readahead``: mapped memory is touched at page ``index``."""
+        if advice == MADV_RANDOM or not self.ra_pages:
+            return
+        if file.ra is None:
+            file.ra = Readahead()
+        page = cache.pages.get(index)
+        window: tuple[int, int, int | None] | None = None
+        if page is None and advice == MADV_SEQUENTIAL:
+            window = file.ra.on_miss(cache, index, self.ra_pages, self.ra_pages)
+        elif page is None:
+            window = file.ra.on_fault(index, self.ra_pages)
+        else:
+            file.ra.hit(1)
+            if page.readahead:
+                page.readahead = False
+                if not self.connection.background.congested:
+                    window = file.ra.on_mark(cache, index, self.ra_pages, self.ra_pages)
+        if window is not None:
+            await self._read_window(task, file, cache, *window)
+
+    async def willneed(self, task: ProgramTask, file: File, index: int, count: int) -> None:
+        """``force_page_cache_ra``: MADV_WILLNEED."""
+        await self._read_window(task, file, self.page_cache(file.inode), index, min(count, self.ra_pages), None)
+
+    async def _read_window(
+        self, task: ProgramTask, file: File, cache: PageCache, start: int, count: int, mark: int | None
+    ) -> None:
         end = min(start + count, -(-cache.inode.attr.size // PAGE_SIZE))
         await self._fuse_readahead(task, file, cache, start, end, mark)
 
@@ -128,8 +157,6 @@ class FusePages(FuseIo):
         self, task: ProgramTask, file: File, cache: PageCache, start: int, end: int, mark: int | None
     ) -> None:
         """READs for what is not there of the pages from ``start`` to before ``end``; each as long as one may be."""
-        if start < end:
-            await self.wait_writeback(task, cache.inode, start, end - 1)
         most = max(1, self.max_read // PAGE_SIZE)
         while start < end:
             if start in cache.pages:
@@ -138,6 +165,9 @@ class FusePages(FuseIo):
             stop = start + 1
             while stop < end and stop - start < most and stop not in cache.pages:
                 stop += 1
+            if cache.written(start, stop - 1):
+                await self.wait_writeback(task, cache.inode, start, stop - 1)
+                continue  # who knows what is there now
             await self._read_run(task, file, cache, start, stop, mark)
             start = stop
 

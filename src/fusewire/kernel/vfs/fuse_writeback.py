@@ -172,19 +172,16 @@ class FuseWriteback(FusePages):
         if cache is None or not cache.writebacks:
             return
 
-        def under_way() -> list[Io]:
-            return [io for io, (lo, hi) in cache.writebacks.items() if hi >= first and (last is None or lo <= last)]
-
         def enders() -> Iterable[Task] | None:
             tasks: dict[Task, None] = {}
-            for answerers in (io.answerers() for io in under_way()):
+            for answerers in (io.answerers() for io in cache.written(first, last)):
                 if answerers is None:
                     return None
                 tasks.update(dict.fromkeys(answerers))
             return tasks
 
         mode = self.connection.policy.forced
-        await cache.writeback_waitq.wait_event(task, lambda: not under_way(), mode, enders)
+        await cache.writeback_waitq.wait_event(task, lambda: not cache.written(first, last), mode, enders)
 
     @traced("fuse_writepages")
     async def _writepages(self, task: Task, cache: PageCache, first: int, last: int | None) -> None:

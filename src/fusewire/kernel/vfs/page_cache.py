@@ -225,6 +225,10 @@ class PageCache:
             return [page for index in range(first, last + 1) if (page := pages.get(index)) is not None]
         return [pages[index] for index in sorted(pages) if index >= first and (last is None or index <= last)]
 
+    def written(self, first: int, last: int | None) -> list[Io]:
+        """The WRITEs of pages in this range that are under way."""
+        return [io for io, (lo, hi) in self.writebacks.items() if hi >= first and (last is None or lo <= last)]
+
     # -- without waiting --------------------------------------------------------------------------------------------
 
     def peek(self, into: memoryview, offset: int) -> int:

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 from .page_cache import PageCache
 
+MMAP_LOTSAMISS = 100
+
 
 class Readahead:
-    """Of one open file. ``prev`` is the page that was read last."""
+    """Of one open file. ``prev`` is the page that was read last; ``mmap_miss`` how many more faults than hits its mappings had
+    lately, by pages."""
 
-    __slots__ = ("async_size", "prev", "size", "start")
+    __slots__ = ("async_size", "mmap_miss", "prev", "size", "start")
 
     def __init__(self) -> None:
         self.start = self.size = self.async_size = 0
         self.prev = -1
+        self.mmap_miss = 0
+
+    def on_fault(self, index: int, limit: int) -> tuple[int, int, int | None] | None:
+        """``do_sync_mmap_readahead``: mapped memory is touched at page ``index``, which is not there: the window is around it.
+        None where that has not paid: what is touched is all over the file."""
+        self.mmap_miss = min(self.mmap_miss + 1, 10 * MMAP_LOTSAMISS)
+        if self.mmap_miss > MMAP_LOTSAMISS:
+            return None
+        self.start, self.size, self.async_size = max(0, index - limit // 2), limit, limit // 4
+        return self.start, self.size, self._mark()
+
+    def hit(self, pages: int) -> None:
+        """Pages that were there when mapped memory was touched."""
+        self.mmap_miss = max(0, self.mmap_miss - pages)
 
     def on_miss(self, cache: PageCache, index: int, wanted: int, limit: int) -> tuple[int, int, int | None]:
         """``page_cache_sync_ra``: page ``index`` is not there, ``wanted`` are asked for, and ``limit`` is the most of one

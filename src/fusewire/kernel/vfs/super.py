@@ -164,6 +164,12 @@ class Super:
         """Fill a page that the task has locked."""
         self._invalid()
 
+    async def fault_readahead(self, task: ProgramTask, file: File, cache: PageCache, index: int, advice: int) -> None:
+        """A program touches mapped memory at page ``index``: read it, and what is around it, ahead."""
+
+    async def willneed(self, task: ProgramTask, file: File, index: int, count: int) -> None:
+        """A program says that it is going to touch these pages."""
+
     async def page_mkwrite(self, task: ProgramTask, file: File, page: Page) -> None:
         """A program is about to write to a page that it has mapped shared, and that the task has locked."""
 

@@ -6,6 +6,11 @@ from ....wire.errno import Errno
 from ....wire.flags import PAGE_SIZE
 from ...queue.copy import Memory, copy_from_user, copy_to_user
 from ..address_space import (
+    MADV_DONTNEED,
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -123,6 +128,32 @@ async def sys_mprotect(task: ProgramTask, addr: int, length: int, prot: int) -> 
     for vma in mm.isolate(start, end):
         vma.prot = prot
         mm.insert(vma)
+
+
+@syscall
+async def sys_madvise(task: ProgramTask, addr: int, length: int, advice: int) -> None:
+    """How a program is going to touch its memory. Raises EINVAL, ENOMEM for what is not mapped."""
+    if length == 0 and not addr % PAGE_SIZE:
+        return
+    start, end = _range(addr, length)
+    mm = task.program.mm
+    mapped = mm.within(start, end)
+    if advice in (MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL):
+        for vma in mm.isolate(start, end):
+            vma.advice = advice
+            mm.insert(vma)
+    elif advice == MADV_WILLNEED:
+        for vma in mapped:
+            if vma.file is not None:
+                lo, hi = max(start, vma.start), min(end, vma.end)
+                file = use(task, vma.file)
+                await file.inode.sb.willneed(task, file, vma.index(lo), (hi - lo) // PAGE_SIZE)
+    elif advice == MADV_DONTNEED:
+        for vma in mapped:
+            vma.zap(start, end)
+    else:
+        raise invalid(f"advice {advice}")
+    _check_mapped(mapped, start, end)
 
 
 # -- in user mode ----------------------------------------------------------------------------------------------------
