@@ -90,7 +90,8 @@ class FusePages(FuseIo):
         """``filemap_get_pages``: have page ``index`` there. ``last`` is where the reader will end."""
         page = cache.pages.get(index)
         if page is None:
-            await self._readahead(task, file, cache, index, last + 1 - index, None)
+            if self.ra_pages:
+                await self._readahead(task, file, cache, index, last + 1 - index, None)
         elif page.readahead:
             page.readahead = False
             if not self.connection.background.congested:

@@ -38,8 +38,6 @@ class Readahead:
     def on_miss(self, cache: PageCache, index: int, wanted: int, limit: int) -> tuple[int, int, int | None]:
         """``page_cache_sync_ra``: page ``index`` is not there, ``wanted`` are asked for, and ``limit`` is the most of one
         window. Returns the first page to read, how many, and which of them is to be marked."""
-        if not limit:
-            return index, 1, None
         if index and wanted <= limit and not 0 <= index - self.prev <= 1:
             before = self._history(cache, index, limit)
             if before <= wanted:  # here and there: what is asked for, and no more
