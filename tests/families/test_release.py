@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mocked import BOTH, errno_of, open_file, there
+from mocked import BOTH, errno_of, LARGEFILE, open_file, there
 
 from fusewire import Process
 from fusewire.testing import MockDaemon, opened
@@ -15,7 +15,7 @@ pytestmark = BOTH
 
 def test_it_has_the_handle_and_the_flags(mock_daemon: MockDaemon, fuse_process: Process) -> None:
     fd = open_file(mock_daemon, fuse_process, os.O_RDWR | os.O_APPEND)
-    mock_daemon.expect.release(2, fh=7, flags=os.O_RDWR | os.O_APPEND, uid=0, gid=0, pid=0)
+    mock_daemon.expect.release(2, fh=7, flags=LARGEFILE | os.O_RDWR | os.O_APPEND, uid=0, gid=0, pid=0)
     fuse_process.close(fd)
 
 

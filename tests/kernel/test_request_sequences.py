@@ -170,7 +170,7 @@ ROWS: list[tuple[str, Do, Do, str, str | None]] = [
     ("ioctl, flags", opened(), lambda p: p.ioctl(0, 0x80086601, bytearray(8)), "OPEN IOCTL RELEASE", "OPEN IOCTL RELEASE"),
     ("poll", opened(), lambda p: p.poll([(0, 1)], 0), "POLL", "POLL"),
     ("open, creating", nothing, opened(os.O_CREAT | os.O_RDWR, "/new"), "LOOKUP CREATE", "LOOKUP CREATE"),
-    ("open, exclusive", nothing, twice(opened(os.O_CREAT | os.O_EXCL)), "LOOKUP LOOKUP", None),
+    ("open, exclusive", nothing, twice(opened(os.O_CREAT | os.O_EXCL)), "LOOKUP LOOKUP", "LOOKUP LOOKUP"),
     ("open, without a name", nothing, closing(opened(os.O_TMPFILE | os.O_RDWR, "/")), "TMPFILE FLUSH RELEASE FORGET",
      "TMPFILE FLUSH RELEASE FORGET"),
     ("mkdir", nothing, lambda p: p.mkdir("/new"), "LOOKUP MKDIR", "LOOKUP MKDIR"),
@@ -234,6 +234,41 @@ def test_a_system_call_asks_what_linux_asks(
         call(process)
         # FORGET has a queue of its own: whether it is read before RELEASE is the daemon's speed.
         assert sorted(filesystem.asked, key="FORGET".__eq__) == expected.split()
+
+
+class Unkept(Measured):
+    """As passthrough_ll with cache=auto, it does not say KEEP_CACHE."""
+
+    def _opened(self, opened: Any) -> Any:
+        return Opened(opened.fh, DIRECT_IO if self.direct else 0)
+
+
+def run_by_sh(process: Process, path: str) -> None:
+    """What a shell does with a script that it is given: the descriptor moves out of the way, and is read to its end."""
+    fd = process.open(path, os.O_RDONLY)
+    moved = process.dup(fd)
+    process.close(fd)
+    process.read(moved, 8192)
+    process.exit()
+
+
+def test_exec_of_a_script_asks_what_linux_asks(timeout: float) -> None:
+    filesystem = Unkept(timeout)
+    with Kernel() as kernel:
+        kernel.mount(MemoryFS({"sh": b"\x7fELF"}), "/bin")
+        kernel.mount(filesystem, "/mnt")
+        process = kernel.process(uid=0, gid=0)
+        with process.open_file("/mnt/script", "wb") as script:
+            script.write(b"#!/bin/sh\n")
+        for path in ("/mnt/script", "/bin/sh"):
+            process.chmod(path, 0o755)
+        kernel.drop_caches()
+        filesystem.asked.clear()
+        process.execv("/mnt/script", ["script"])
+        run_by_sh(process, process.argv[1])
+        again = "OPEN" if timeout else "LOOKUP OPEN"
+        first = "LOOKUP" if timeout else "LOOKUP GETATTR"
+        assert filesystem.asked == f"{first} OPEN READ RELEASE {again} FLUSH READ FLUSH RELEASE".split()
 
 
 def test_exclusive_creation_looks_the_name_up_and_refuses() -> None:

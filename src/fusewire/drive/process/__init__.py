@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal as _signal
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ...kernel.vfs import Cred, Program, namei
@@ -20,6 +21,8 @@ from .memory import Mapping, MemoryCalls
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
+
+_COMM = 15  # bytes of its name that a program is known by
 
 __all__ = ["DirEntry", "Mapping", "Path", "PathOrFd", "Process"]
 
@@ -163,8 +166,29 @@ class Process(Listings, MemoryCalls):
         return child
 
     def exec(self, comm: str) -> None:
-        """As exec(3), as far as the kernel's half sees it: it becomes the program ``comm``. Descriptors that are not
-        inheritable are closed, handlers of signals and all other threads are gone."""
+        """It becomes the program ``comm``, of which there is no file here. Descriptors that are not inheritable are closed;
+        memory, handlers of signals and all other threads are gone."""
+        self._end_other_threads()
+        self._call(sc.begin_new_exec, comm)
+
+    def execv(self, path: Path, args: Sequence[str | bytes]) -> None:
+        """As os.execv(), but it returns: nothing is run, and further calls are the new program's, whose arguments are
+        :attr:`argv`. What is a program is told by its first bytes: ELF, or a ``#!`` line that leads to one."""
+        name = to_bytes(path)
+        bprm = self._call(sc.sys_execve, name, tuple(os.fsencode(arg) for arg in args))
+        self._end_other_threads()
+        self._call(sc.begin_new_exec, os.fsdecode(os.path.basename(name)[:_COMM]), bprm)
+
+    def execve(self, path: Path, args: Sequence[str | bytes], env: object) -> None:
+        """As os.execve(), and as :meth:`execv`: there is nobody to read ``env``."""
+        self.execv(path, args)
+
+    @property
+    def argv(self) -> list[str]:
+        """What its last exec gave it, as /proc/PID/cmdline has it."""
+        return [os.fsdecode(arg) for arg in self.program.argv]
+
+    def _end_other_threads(self) -> None:
         for task in list(self.program.tasks):
             if task is not self._task() and not task.exited:
                 if task.worker or task.doing:
@@ -173,4 +197,3 @@ class Process(Listings, MemoryCalls):
                 else:
                     self.kernel.driver.run(task, sc.sys_exit(task))
                     self.kernel.driver.forget(task)
-        self._call(sc.sys_execve, comm)

@@ -90,10 +90,11 @@ class Vma:
 
 
 class AddressSpace:
-    """Who maps what. ``vmas`` by their start; none overlap."""
+    """Who maps what. ``vmas`` by their start; none overlap. ``exe_file`` is the file that runs."""
 
     def __init__(self) -> None:
         self.vmas: list[Vma] = []
+        self.exe_file: File | None = None
 
     def find_vma(self, addr: int) -> Vma | None:
         """The mapping that ``addr`` is in."""
@@ -153,6 +154,10 @@ class AddressSpace:
             if not vma.shared:
                 twin.ptes = {number: vma.duplicate(pte) for number, pte in vma.ptes.items()}
             new.vmas.append(twin)
+        if self.exe_file is not None:
+            self.exe_file.inode.deny_write()
+            self.exe_file.count += 1
+            new.exe_file = self.exe_file
         return new
 
 
@@ -268,6 +273,12 @@ def fault_mode(page: Page) -> Mode:
     """Which signals end the wait for a page that is to be read: Linux's fatal ones, or any where every wait ends so."""
     fc = page.connection
     return Mode.INTERRUPTIBLE if fc is not None and fc.policy.semaphore is Mode.INTERRUPTIBLE else Mode.KILLABLE
+
+
+async def put_exec_file(task: ProgramTask, file: File) -> None:
+    """It is run no longer, and may be written to."""
+    file.inode.allow_write()
+    await put_file(task, file)
 
 
 async def put_vma(task: ProgramTask, vma: Vma) -> None:

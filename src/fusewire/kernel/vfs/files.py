@@ -68,6 +68,7 @@ class File:
         self.writable = access in (os.O_WRONLY, os.O_RDWR) and not flags & os.O_PATH
         if self.writable and inode.is_reg:
             inode.sb.writers += 1
+            inode.writecount += 1
 
     @property
     def is_path(self) -> bool:
@@ -94,6 +95,7 @@ class File:
         finally:
             if self.writable and self.inode.is_reg:
                 self.inode.sb.writers -= 1
+                self.inode.writecount -= 1
             path_put(task, self.dentry)
 
     def lock_context(self) -> locks.FileLockContext:

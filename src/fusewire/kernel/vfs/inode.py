@@ -12,6 +12,7 @@ import enum
 import stat
 from typing import TYPE_CHECKING
 
+from ...wire.errno import Errno
 from ...wire.layouts import Attr
 from ..queue import Semaphore
 
@@ -57,7 +58,7 @@ class Inode:
 
     __slots__ = (
         "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "listing", "locks", "nlookup", "nodeid", "pages", "pipe", "sb", "semaphore", "state",
+        "listing", "locks", "nlookup", "nodeid", "pages", "pipe", "sb", "semaphore", "state", "writecount",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
@@ -72,6 +73,7 @@ class Inode:
         self.nlookup = 0
         self.count = 0
         self.state = 0
+        self.writecount = 0  # open files that write to it; below 0: programs that it is
         self.aliases: tuple[Dentry, ...] = ()
         self.acl: Acl | Unknown | None = UNKNOWN
         self.link: bytes | None = None  # the target of a symbolic link, where it may be cached
@@ -100,6 +102,21 @@ class Inode:
     def invalidate(self, mask: int = STATX_BASIC) -> None:
         """These attributes are to be asked for again."""
         self.inval_mask |= mask
+
+    def deny_write(self) -> None:
+        """It is about to be run. Raises ETXTBSY for one that is open for writing."""
+        if self.writecount > 0:
+            raise OSError(int(Errno.ETXTBSY), "Text file busy: it is open for writing")
+        self.writecount -= 1
+
+    def allow_write(self) -> None:
+        """One that ran it does so no longer."""
+        self.writecount += 1
+
+    def check_write(self) -> None:
+        """Raises ETXTBSY for one that runs."""
+        if self.writecount < 0:
+            raise OSError(int(Errno.ETXTBSY), "Text file busy: a program that runs")
 
     def put(self, task: ProgramTask | None) -> None:
         """Let go of one reference; at the last the inode is evicted."""

@@ -46,7 +46,8 @@ class Cred(NamedTuple):
 
 
 class Program:
-    """A process: ``tgid`` is what getpid() returns; ``root`` and ``cwd`` where its paths start; ``mm`` its memory."""
+    """A process: ``tgid`` is what getpid() returns; ``root`` and ``cwd`` where its paths start; ``mm`` its memory;
+    ``argv`` what its last exec gave it."""
 
     def __init__(self, tgid: int, comm: str, cred: Cred, root: Dentry) -> None:
         self.tgid = tgid
@@ -57,6 +58,7 @@ class Program:
         self.cwd = path_get(root)
         self.files = FilesStruct()
         self.mm = AddressSpace()
+        self.argv: tuple[bytes, ...] = ()
         self.handlers: dict[int, Handler] = {}
         self.tasks: list[ProgramTask] = []
 

@@ -5,6 +5,7 @@ either can be ended (see ``Policy``).
 """
 
 from .attr import UTIME_OMIT, Where, sys_chmod, sys_chown, sys_ftruncate, sys_truncate, sys_utimensat
+from .exec import begin_new_exec, sys_execve
 from .locks import sys_flock, sys_getlk, sys_setlk
 from .mmap import MS_ASYNC, MS_SYNC, load, store, sys_madvise, sys_mmap, sys_mprotect, sys_msync, sys_munmap
 from .names import sys_link, sys_mkdir, sys_mknod, sys_rename, sys_rmdir, sys_symlink, sys_unlink
@@ -19,7 +20,6 @@ from .process import (
     set_ids,
     sys_chdir,
     sys_chroot,
-    sys_execve,
     sys_exit,
     sys_fchdir,
     sys_mount,
@@ -41,9 +41,9 @@ from .stat import sys_access, sys_fstat, sys_fstatfs, sys_readlink, sys_stat, sy
 from .xattr import sys_getxattr, sys_listxattr, sys_removexattr, sys_setxattr
 
 __all__ = [
-    "MNT_DETACH", "MS_ASYNC", "MS_SYNC", "UTIME_OMIT", "Where", "cover", "fd_flags", "fork", "load", "set_fd_flags",
-    "set_groups", "set_id", "set_ids", "store", "sys_access", "sys_chdir", "sys_chmod", "sys_chown", "sys_chroot",
-    "sys_close", "sys_close_range", "sys_copy_file_range", "sys_dup", "sys_dup2", "sys_execve", "sys_exit",
+    "MNT_DETACH", "MS_ASYNC", "MS_SYNC", "UTIME_OMIT", "Where", "begin_new_exec", "cover", "fd_flags", "fork", "load",
+    "set_fd_flags", "set_groups", "set_id", "set_ids", "store", "sys_access", "sys_chdir", "sys_chmod", "sys_chown",
+    "sys_chroot", "sys_close", "sys_close_range", "sys_copy_file_range", "sys_dup", "sys_dup2", "sys_execve", "sys_exit",
     "sys_fallocate", "sys_fchdir", "sys_flock", "sys_fstat", "sys_fstatfs", "sys_fsync", "sys_ftruncate",
     "sys_getdents", "sys_getlk", "sys_getxattr", "sys_ioctl", "sys_link", "sys_listxattr", "sys_lseek", "sys_madvise",
     "sys_mkdir", "sys_mknod", "sys_mmap", "sys_mount", "sys_mprotect", "sys_msync", "sys_munmap", "sys_open",

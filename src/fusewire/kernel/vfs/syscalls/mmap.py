@@ -19,6 +19,7 @@ from ..address_space import (
     TASK_SIZE,
     UserMemory,
     Vma,
+    put_exec_file,
     put_vma,
 )
 from ..files import File
@@ -89,6 +90,9 @@ async def _unmap(task: ProgramTask, start: int, end: int) -> None:
 async def exit_mmap(task: ProgramTask) -> None:
     """The program's memory ends with it, or with its exec."""
     await _unmap(task, 0, TASK_SIZE)
+    file, task.program.mm.exe_file = task.program.mm.exe_file, None
+    if file is not None:
+        await put_exec_file(task, file)
 
 
 @syscall

@@ -8,7 +8,7 @@ import stat
 from ....wire.errno import Errno
 from ...queue import traced
 from .. import namei
-from ..files import OPEN_MAX, File, FilesStruct, close_file
+from ..files import O_LARGEFILE, OPEN_MAX, File, FilesStruct, close_file
 from ..inode import Dentry
 from ..namei import AT_FDCWD, ROOT, Nameidata
 from ..permission import MAY_OPEN, MAY_READ, MAY_WRITE, may_create_in_sticky, mode_strip_sgid, owner_or_capable
@@ -46,7 +46,7 @@ def _checked(flags: int) -> int:
         raise invalid("O_TMPFILE is for writing")
     if flags & os.O_CREAT and flags & os.O_EXCL:
         flags = (flags | os.O_NOFOLLOW) & ~os.O_TRUNC
-    return flags
+    return flags | O_LARGEFILE
 
 
 async def _open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int, *, created: bool) -> File:
@@ -61,6 +61,8 @@ async def _open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int, *, c
     if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO):
         raise namei.error(Errno.ENXIO, path, "No such device or address: no driver is behind this special file")
     try:
+        if kind == stat.S_IFREG and (flags & os.O_ACCMODE or flags & os.O_TRUNC):
+            inode.check_write()
         if kind == stat.S_IFIFO:
             return await fifo_open(task, dentry, flags)
         return await inode.sb.open(task, dentry, flags)
@@ -98,7 +100,7 @@ async def _open_or_create(task: ProgramTask, path: bytes, flags: int, mode: int,
             raise namei.is_a_directory(path)
         if walk.slash:
             raise namei.is_a_directory(path)
-        dentry = await namei.lookup_last(task, parent, name, path)
+        dentry = await namei.lookup_last(task, parent, name, path, fresh=bool(flags & os.O_EXCL))
         if dentry.inode is None:
             file, dentry = await _create_locked(task, parent, name, path, flags, mode)
             if file is not None:

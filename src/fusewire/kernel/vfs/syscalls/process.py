@@ -1,4 +1,4 @@
-"""What changes the process itself: chdir, chroot, fork, exec, exit; and mount and umount. As fs/open.c, fs/namespace.c and
+"""What changes the process itself: chdir, chroot, fork, exit; and mount and umount. As fs/open.c, fs/namespace.c and
 kernel/{fork,exit}.c have it."""
 
 from __future__ import annotations
@@ -106,18 +106,8 @@ def fork(program: Program, tgid: int) -> Program:
     child.handlers = dict(program.handlers)
     child.files = program.files.copy()
     child.mm = program.mm.copy()
+    child.argv = program.argv
     return child
-
-
-@syscall
-async def sys_execve(task: ProgramTask, comm: str) -> None:
-    """exec, as far as files go: what is marked so is closed, and handlers of signals are gone. Other threads have ended."""
-    program = task.program
-    await exit_mmap(task)
-    await close_all(task, program.files, sorted(program.files.cloexec))
-    for number in [number for number, handler in program.handlers.items() if callable(handler)]:
-        del program.handlers[number]  # what is ignored stays so
-    program.comm = task.comm = comm
 
 
 async def sys_exit(task: ProgramTask) -> None:
