@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mocked import BOTH, errno_of, LARGEFILE, open_file, there
+from mocked import BOTH, LARGEFILE, errno_of, open_file, there
 
 from fusewire import Process
 from fusewire.testing import MockDaemon, opened

@@ -13,8 +13,9 @@ from ..daemon import Operations, Session
 from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked, WaitGraph
 from ..kernel.queue import DETACH, POLICIES, Connection, Control, Deadlock, Device, Policy, wait_graph
-from ..kernel.vfs import Cred, DeviceFile, FuseSuper, PageLru, ProgramTask, RootSuper
+from ..kernel.vfs import Cred, DeviceFile, Flusher, FuseSuper, PageLru, ProgramTask, RootSuper
 from ..kernel.vfs import syscalls as sc
+from ..kernel.vfs.flusher import Work
 from ..transport.eventloop import EventLoop
 from ..transport.inprocess import Notify, Serving
 from ..wire.flags import PAGE_SIZE
@@ -113,7 +114,7 @@ class Kernel:
     ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events
     (or where to).
     ``pool``: how many requests a mount may have in use at once, ``reserve`` how many more of those that close files.
-    ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
+    ``flusher`` writes back what is dirty for ``dirty_expire`` seconds. ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
     manager: at its end everything is unmounted.
     """
 
@@ -145,7 +146,10 @@ class Kernel:
         self.page_lru = PageLru()
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
-        self._init_task = self.process("init", uid=0, gid=0)._main
+        self._init = self.process("init", uid=0, gid=0)
+        self._init_task = self._init._main
+        self.flusher = Flusher(self.driver.now, self.driver.call_at, self._start_flusher, self.page_lru.limit // 10)
+        self.page_lru.flusher = self.flusher
         if isinstance(self.driver, Inline):
             self.driver.busy_outside = self._busy_outside
 
@@ -186,6 +190,16 @@ class Kernel:
             mount.loop = serving.loop
             self.driver.before_call = self._before_call
         return mount
+
+    def _start_flusher(self, work: Work) -> None:
+        task = self._init._new_task(self._next_pid())
+        task.comm = "flush"
+
+        async def flush() -> None:
+            await work(task)
+            await sc.sys_exit(task)
+
+        self.driver.start(task, flush())
 
     def _start_notifier(self, mount: Mount, notify: Notify) -> None:
         task = mount.daemon._new_task(self._next_pid())

@@ -5,6 +5,7 @@ System calls are coroutines named as Linux names them (``sys_unlink``, ``fuse_un
 
 from .address_space import AddressSpace, BusError, SegmentationFault, UserMemory
 from .files import DeviceFile, File, FilesStruct
+from .flusher import Flusher
 from .fuse_super import FuseSuper
 from .inode import Dentry, Inode
 from .page_cache import Page, PageCache, PageLru
@@ -19,6 +20,7 @@ __all__ = [
     "DeviceFile",
     "File",
     "FilesStruct",
+    "Flusher",
     "FuseSuper",
     "Inode",
     "Page",

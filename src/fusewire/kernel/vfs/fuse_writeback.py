@@ -153,7 +153,9 @@ class FuseWriteback(FusePages):
         if self.writeback_cache:
             seconds, nanoseconds = divmod(time.time_ns(), NANO)
             inode.attr = inode.attr._replace(mtime=seconds, mtimensec=nanoseconds, ctime=seconds, ctimensec=nanoseconds)
-            self.page_cache(inode).times_dirty = True
+            cache = self.page_cache(inode)
+            cache.about_to_be_dirty()
+            cache.times_dirty = True
 
     # -- writeback ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +285,17 @@ class FuseWriteback(FusePages):
         if cache is None:
             return
         await self.write_and_wait(task, inode)
+        await self._flush_times(task, cache)
+
+    async def write_inode(self, task: ProgramTask, inode: Inode) -> None:
+        """The same, without waiting for what it writes: nobody asked for it (WB_SYNC_NONE)."""
+        cache = inode.pages
+        if cache is not None:
+            await self._writepages(task, cache, 0, None)
+            await self._flush_times(task, cache)
+
+    async def _flush_times(self, task: ProgramTask, cache: PageCache) -> None:
+        inode = cache.inode
         if cache.times_dirty and cache.write_files:
             cache.times_dirty = False
             attr = inode.attr

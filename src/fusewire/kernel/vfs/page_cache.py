@@ -17,6 +17,7 @@ from ..queue import Args, Connection, Mode, Semaphore, Task, WaitQueue
 
 if TYPE_CHECKING:
     from .files import File
+    from .flusher import Flusher
     from .inode import Inode
 
 SCANNED = 128  # pages that are looked at to find one that can go
@@ -110,6 +111,13 @@ class PageLru:
         self.dirty_limit = limit // 5  # as vm.dirty_ratio: who makes more dirty waits until they are written
         self.pages: dict[Page, None] = {}
         self.dirty = 0
+        self.flusher: Flusher | None = None
+
+    def count_dirty(self) -> None:
+        """One more."""
+        self.dirty += 1
+        if self.flusher is not None and self.dirty > self.flusher.background:
+            self.flusher.too_many()
 
     def add(self, page: Page) -> None:
         if len(self.pages) >= self.limit:
@@ -207,9 +215,20 @@ class PageCache:
     def soil(self, page: Page) -> None:
         """``folio_mark_dirty``."""
         if not page.dirty:
+            self.about_to_be_dirty()
             page.dirty = True
             self.dirty.add(page.index)
-            self.lru.dirty += 1
+            self.lru.count_dirty()
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the daemon is still to hear of something."""
+        return bool(self.dirty) or self.times_dirty
+
+    def about_to_be_dirty(self) -> None:
+        """Its pages, or its times."""
+        if self.lru.flusher is not None and not self.is_dirty:
+            self.lru.flusher.note(self)
 
     def clean(self, page: Page) -> None:
         """It is dirty no longer: who has it mapped and writes to it again faults."""

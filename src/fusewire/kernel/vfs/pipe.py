@@ -132,7 +132,7 @@ class Pipe(Super):
             for other in task.everyone
             if other is not task
             and not other.exited
-            and other.pid != _INIT
+            and not (isinstance(other, ProgramTask) and other.program.tgid == _INIT)
             and (other.sleep is None or not other.sleep.idle)
         ]
 

@@ -175,6 +175,9 @@ class Super:
 
     # What is cached here is what there is: nothing needs to go anywhere, or to be read again.
 
+    async def write_inode(self, task: ProgramTask, inode: Inode) -> None:
+        """Dirty pages and times go where they are kept, in their own time."""
+
     async def write_and_wait(self, task: Task, inode: Inode, first: int = 0, last: int | None = None) -> None:
         """What was written to these pages goes to where it belongs, and has arrived."""
 

@@ -1,0 +1,123 @@
+"""Writing dirty pages back when their time has come, or when there are too many, though nobody asks for it: as
+fs/fs-writeback.c has it. The clock and the timers are the driver's; a task of its own does the writing and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .program import ProgramTask
+
+if TYPE_CHECKING:
+    from .page_cache import PageCache
+
+NANO = 1_000_000_000
+Work = Callable[[ProgramTask], Coroutine[Any, Any, None]]
+
+
+class Flusher:
+    """The flusher of a kernel. ``start`` runs work as a task of the kernel's own, ``clock`` gives nanoseconds, ``call_at``
+    rings at one. ``background``: how many dirty pages may lie there (vm.dirty_background_ratio); ``dirtied`` are the files that
+    have something dirty, with since when."""
+
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        call_at: Callable[[int, Callable[[], None]], None],
+        start: Callable[[Work], None],
+        background: int,
+    ) -> None:
+        self.clock = clock
+        self.call_at = call_at
+        self.start = start
+        self.background = background
+        self.dirtied: dict[PageCache, int] = {}
+        self.running = False
+        self._expire = 30.0
+        self._interval = 5.0
+        self._first = 0  # when there was something dirty for the first time: ticks are counted from there
+        self._due: int | None = None
+
+    @property
+    def dirty_expire(self) -> float:
+        """After how many seconds what is dirty is written (vm.dirty_expire_centisecs)."""
+        return self._expire
+
+    @dirty_expire.setter
+    def dirty_expire(self, seconds: float) -> None:
+        self._expire = seconds
+        self._arm()
+
+    @property
+    def dirty_writeback(self) -> float:
+        """Every how many seconds that is looked at (vm.dirty_writeback_centisecs); 0: never."""
+        return self._interval
+
+    @dirty_writeback.setter
+    def dirty_writeback(self, seconds: float) -> None:
+        self._interval = seconds
+        self._arm()
+
+    def note(self, cache: PageCache) -> None:
+        """A file that was clean is about to be dirty."""
+        now = self.clock()
+        if not self._dirty():
+            self._first = now
+        self.dirtied[cache] = now
+        self._arm()
+
+    def too_many(self) -> None:
+        """There are more dirty pages than may lie in the background: all are written."""
+        if not self.running:
+            self._run(self._dirty())
+
+    def _dirty(self) -> list[PageCache]:
+        for cache in [cache for cache in self.dirtied if not cache.is_dirty]:
+            del self.dirtied[cache]
+        return list(self.dirtied)
+
+    def _arm(self) -> None:
+        """Have it ring at the first tick at which something will have been dirty for too long."""
+        if not self.dirtied or self._interval <= 0:
+            self._due = None
+            return
+        oldest = min(self.dirtied.values()) + int(self._expire * NANO)
+        interval = int(self._interval * NANO)
+        due = self._first + max(1, -(-(oldest - self._first) // interval)) * interval
+        if due != self._due:
+            self._due = due
+            self.call_at(due, lambda: self._ring(due))
+
+    def _ring(self, due: int) -> None:
+        if due != self._due:
+            return  # it was set anew
+        self._due = None
+        since = self.clock() - int(self._expire * NANO)
+        old = [cache for cache in self._dirty() if self.dirtied[cache] <= since]
+        if old:
+            self._run(old)
+        else:
+            self._arm()
+
+    def _run(self, caches: Iterable[PageCache]) -> None:
+        self.running = True
+        self.start(lambda task: self._write(task, caches))
+
+    async def _write(self, task: ProgramTask, caches: Iterable[PageCache]) -> None:
+        try:
+            for cache in caches:
+                inode = cache.inode
+                inode.count += 1
+                try:
+                    self.dirtied.pop(cache, None)
+                    await inode.sb.write_inode(task, inode)
+                except OSError:
+                    continue  # fsync(2) and close(2) tell of it
+                finally:
+                    if cache.is_dirty:  # written to meanwhile, or it could not be sent
+                        self.dirtied.setdefault(cache, self.clock())
+                    inode.put(task)
+        finally:
+            self.running = False
+            self._dirty()
+            self._arm()
