@@ -114,8 +114,9 @@ class Kernel:
     ``"interrupt"`` or ``"raise"`` (by default ``raise`` inline, ``interrupt`` on threads). ``trace``: record events
     (or where to).
     ``pool``: how many requests a mount may have in use at once, ``reserve`` how many more of those that close files.
-    ``flusher`` writes back what is dirty for ``dirty_expire`` seconds. ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). A context
-    manager: at its end everything is unmounted.
+    ``request_timeout``: after how many seconds a request that is not answered ends with ETIMEDOUT (0: never). ``flusher``
+    writes back what has been dirty for ``flusher.dirty_expire`` seconds. A context manager: at its end everything is
+    unmounted.
     """
 
     def __init__(
