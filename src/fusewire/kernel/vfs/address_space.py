@@ -233,7 +233,9 @@ def _filemap_map_pages(vma: Vma, file: File, number: int) -> bool:
     hits = 0
     for near in range(first, min(first + FAULT_AROUND, vma.end // PAGE_SIZE)):
         pte = vma.ptes.get(near)
-        if isinstance(pte, memoryview) or (pte is not None and pte.cache is not None and near != number):
+        if isinstance(pte, memoryview) or (isinstance(pte, Copy) and not pte.gone):
+            continue
+        if isinstance(pte, Page) and pte.cache is not None and near != number:
             continue
         page = cache.pages.get(vma.index(near * PAGE_SIZE))
         if page is None or not page.uptodate or page.readahead or page.owner is not None:
