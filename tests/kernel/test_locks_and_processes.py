@@ -191,6 +191,18 @@ def test_ids_change_as_linux_lets_them(process: Process) -> None:
     assert errno_of(lambda: process.chroot("/d")) == errno.EPERM
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="the program changes its user")
+def test_the_saved_id_follows_the_effective_one_when_the_real_one_is_set(process: Process) -> None:
+    process.setregid(-1, 0)
+    assert process.getresgid() == (0, 0, 0)
+    process.setregid(10, 11)
+    assert process.getresgid() == (10, 11, 11)
+    process.setreuid(-1, 31)
+    assert process.getresuid() == (0, 31, 31)
+    process.setreuid(31, -1)
+    assert process.getresuid() == (31, 31, 31)
+
+
 def test_open_file_gives_an_ordinary_file_object(process: Process) -> None:
     with process.open_file("/new", "w") as file:
         print("first", file=file)
@@ -225,8 +237,8 @@ def test_walk_and_scandir_are_those_of_os(process: Process) -> None:
 
 
 def test_what_is_not_supported_says_so_by_name(process: Process) -> None:
-    with pytest.raises(AttributeError, match=r"os\.sendfile is not supported on a Process"):
-        process.sendfile  # noqa: B018
+    with pytest.raises(AttributeError, match=r"os\.memfd_create is not supported on a Process"):
+        process.memfd_create  # noqa: B018
     with pytest.raises(NotImplementedError, match="preadv"):
         process.preadv(0, [], 0, flags=1)
 

@@ -26,6 +26,43 @@ def process(request: pytest.FixtureRequest) -> Iterator[Process]:
         yield kernel.process()
 
 
+def test_what_a_file_does_not_take_out_of_a_pipe_stays_there(process: Process) -> None:
+    class Full(MemoryFS):
+        def write(self, *args: Any) -> Any:
+            raise OSError(errno.ENOSPC, "full")
+
+    process.kernel.mount(Full({"f": b""}), "/")
+    out, into = process.pipe()
+    process.write(into, b"0123456789")
+    fd = process.open("/f", os.O_WRONLY)
+    assert errno_of(lambda: process.splice(out, fd, 6)) == errno.ENOSPC
+    assert process.read(out, 100) == b"0123456789"
+
+
+def test_one_pipe_runs_into_another(process: Process) -> None:
+    out, into = process.pipe()
+    other_out, other_into = process.pipe()
+    process.write(into, b"0123456789")
+    assert process.splice(out, other_into, 6) == 6
+    assert process.read(other_out, 100) == b"012345"
+    process.close(into)
+    assert process.splice(out, other_into, 100) == 4
+    assert process.splice(out, other_into, 100) == 0
+    assert errno_of(lambda: process.splice(other_out, into, 1)) == errno.EBADF
+
+
+def test_who_splices_and_may_not_wait_is_told_so(process: Process) -> None:
+    out, into = process.pipe()
+    process.kernel.mount(MemoryFS({"f": bytes(2 * CAPACITY)}), "/")
+    fd = process.open("/f", os.O_RDWR)
+    nonblock = os.SPLICE_F_NONBLOCK if hasattr(os, "SPLICE_F_NONBLOCK") else 2
+    assert errno_of(lambda: process.splice(out, fd, 1, flags=nonblock)) == errno.EAGAIN
+    assert process.sendfile(into, fd, 0, 2 * CAPACITY) == CAPACITY
+    process.set_blocking(into, False)
+    assert not process.get_blocking(into)
+    assert errno_of(lambda: process.sendfile(into, fd, 0, 1)) == errno.EAGAIN
+
+
 def errno_of(call: Callable[[], Any]) -> int | None:
     with pytest.raises(OSError) as caught:
         call()

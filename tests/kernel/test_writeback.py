@@ -33,6 +33,31 @@ def test_a_write_asks_for_nothing_until_the_file_is_closed() -> None:
         assert w.contents() == b"x" * 2 * PAGE_SIZE + pages(2, 8)
 
 
+def test_sync_has_all_that_is_dirty_written_and_waits_for_it() -> None:
+    filesystem = WritingBack({"f": b"", "g": b""})
+    with world(filesystem) as w:
+        for name in ("f", "g"):
+            w.process.pwrite(w.open(f"/{name}"), b"x" * 10, 0)
+        w.process.sync()
+        assert (w.contents("f"), w.contents("g")) == (b"x" * 10, b"x" * 10)
+        filesystem.asked.clear()
+        w.process.sync()
+        assert filesystem.asked == []
+
+
+def test_what_is_not_needed_any_more_is_written_and_then_forgotten() -> None:
+    filesystem = WritingBack()
+    with world(filesystem) as w:
+        fd = w.open()
+        w.process.pwrite(fd, b"x" * 2 * PAGE_SIZE, 0)
+        w.process.posix_fadvise(fd, PAGE_SIZE, PAGE_SIZE, os.POSIX_FADV_DONTNEED)
+        w.process.posix_fadvise(fd, PAGE_SIZE, PAGE_SIZE, os.POSIX_FADV_DONTNEED)  # the first only begins to write
+        assert writes(filesystem) == [(PAGE_SIZE, PAGE_SIZE)]
+        cached = w.process._main.program.files.file(fd).inode.pages
+        assert cached is not None
+        assert sorted(cached.pages) == [0]
+
+
 def test_writes_side_by_side_become_one() -> None:
     filesystem = WritingBack()
     with world(filesystem) as w:

@@ -138,6 +138,18 @@ class Process(Listings, MemoryCalls):
         """As os.setresuid()."""
         self.program.cred = sc.set_ids(self.program.cred, "uid", ruid, euid, suid)
 
+    def setreuid(self, ruid: int, euid: int) -> None:
+        """As os.setreuid()."""
+        cred = self.program.cred
+        now = cred.uid if euid == -1 else euid
+        self.setresuid(ruid, euid, now if ruid != -1 or now != cred.ruid else -1)
+
+    def setregid(self, rgid: int, egid: int) -> None:
+        """As os.setregid()."""
+        cred = self.program.cred
+        now = cred.gid if egid == -1 else egid
+        self.setresgid(rgid, egid, now if rgid != -1 or now != cred.rgid else -1)
+
     def setgid(self, gid: int) -> None:
         """As os.setgid()."""
         self.program.cred = sc.set_id(self.program.cred, "gid", gid)

@@ -67,6 +67,15 @@ class FileCalls(Caller):
         """As fcntl.fcntl(fd, F_SETFL, flags)."""
         sc.set_fd_flags(self._main, fd, flags)
 
+    def get_blocking(self, fd: int) -> bool:
+        """As os.get_blocking()."""
+        return not self.getfl(fd) & os.O_NONBLOCK
+
+    def set_blocking(self, fd: int, blocking: bool) -> None:
+        """As os.set_blocking()."""
+        flags = self.getfl(fd)
+        self.setfl(fd, flags & ~os.O_NONBLOCK if blocking else flags | os.O_NONBLOCK)
+
     # -- contents ---------------------------------------------------------------------------------------------------
 
     def read(self, fd: int, n: int) -> bytes:
@@ -144,6 +153,32 @@ class FileCalls(Caller):
         if count < 0:
             raise ValueError("negative value for 'count' not allowed")
         return self._call(sc.sys_copy_file_range, src, dst, count, offset_src, offset_dst)
+
+    def sendfile(self, out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+        """As os.sendfile()."""
+        return self._call(sc.sys_sendfile, out_fd, in_fd, offset, max(0, count))
+
+    def splice(
+        self,
+        src: int,
+        dst: int,
+        count: int,
+        offset_src: int | None = None,
+        offset_dst: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        """As os.splice(): one of the two is a pipe."""
+        if count < 0:
+            raise ValueError("negative value for 'count' not allowed")
+        return self._call(sc.sys_splice, src, offset_src, dst, offset_dst, count, flags)
+
+    def posix_fadvise(self, fd: int, offset: int, length: int, advice: int) -> None:
+        """As os.posix_fadvise(): how it will be read, and what of it is to be read ahead or to be forgotten."""
+        self._call(sc.sys_fadvise, fd, offset, length, advice)
+
+    def sync(self) -> None:
+        """As os.sync()."""
+        self._call(sc.sys_sync, self.kernel.page_lru)
 
     def fsync(self, fd: int) -> None:
         """As os.fsync()."""

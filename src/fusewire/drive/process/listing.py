@@ -25,10 +25,11 @@ class DirEntry(Generic[S]):
     name: S
     path: S
 
-    def __init__(self, process: Listings, name: S, path: S, inode: int, kind: int) -> None:
+    def __init__(self, process: Listings, name: S, path: S, dir_fd: int | None, inode: int, kind: int) -> None:
         self.name = name
         self.path = path
         self._process = process
+        self._dir_fd = dir_fd  # where the path begins
         self._inode = inode
         self._kind = kind
         self._stats: dict[bool, os.stat_result] = {}
@@ -54,14 +55,15 @@ class DirEntry(Generic[S]):
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         follow = follow_symlinks and self.is_symlink()
         if follow not in self._stats:
-            self._stats[follow] = self._process.stat(self.path, follow_symlinks=follow)
+            self._stats[follow] = self._process.stat(self.path, dir_fd=self._dir_fd, follow_symlinks=follow)
         return self._stats[follow]
 
     def _is(self, kind: int, follow: bool) -> bool:
         if self._kind and not (follow and self._kind == DT_LNK):
             return self._kind == kind
         try:
-            return self._process.stat(self.path, follow_symlinks=follow).st_mode >> 12 == kind
+            found = self._process.stat(self.path, dir_fd=self._dir_fd, follow_symlinks=follow)
+            return found.st_mode >> 12 == kind
         except FileNotFoundError:
             return False
 
@@ -72,10 +74,11 @@ class ScandirIterator(Generic[S]):
     _path: S
     _entries: Generator[DirEntry[S], None, None]
 
-    def __init__(self, process: Listings, fd: int, path: S) -> None:
+    def __init__(self, process: Listings, fd: int, path: S, dir_fd: int | None = None) -> None:
         self._process = process
         self._fd = fd
         self._path = path
+        self._dir_fd = dir_fd
         self._entries = self._read()
 
     def _read(self) -> Generator[DirEntry[S], None, None]:
@@ -83,7 +86,8 @@ class ScandirIterator(Generic[S]):
         while batch := self._process._readdir(self._fd):
             for raw, inode, kind in batch:
                 name = raw if isinstance(path, bytes) else os.fsdecode(raw)
-                yield DirEntry(self._process, name, os.path.join(path, name) if path else name, inode, kind)
+                whole = os.path.join(path, name) if path else name
+                yield DirEntry(self._process, name, whole, self._dir_fd, inode, kind)
 
     def __iter__(self) -> ScandirIterator[S]:
         return self
@@ -138,7 +142,7 @@ class Listings(FileCalls, NameCalls):
         """As os.scandir()."""
         fd = self._open_directory(path)
         if isinstance(path, int):
-            return ScandirIterator(self, fd, "")
+            return ScandirIterator(self, fd, "", path)
         path = os.fspath(path)
         if isinstance(path, str):
             return ScandirIterator(self, fd, path)
@@ -156,6 +160,51 @@ class Listings(FileCalls, NameCalls):
             self.close(fd)
             raise
         return fd
+
+    def fwalk(
+        self,
+        top: str = ".",
+        topdown: bool = True,
+        onerror: Callable[[OSError], object] | None = None,
+        *,
+        follow_symlinks: bool = False,
+        dir_fd: int | None = None,
+    ) -> Iterator[tuple[str, list[str], list[str], int]]:
+        """As os.fwalk()."""
+        yield from self._fwalk(top, top, topdown, onerror, 0 if follow_symlinks else os.O_NOFOLLOW, dir_fd)
+
+    def _fwalk(
+        self,
+        path: str,
+        name: str,
+        topdown: bool,
+        onerror: Callable[[OSError], object] | None,
+        nofollow: int,
+        dir_fd: int | None,
+    ) -> Iterator[tuple[str, list[str], list[str], int]]:
+        """``path`` is what the directory ``name`` of ``dir_fd`` is told as."""
+        try:
+            if nofollow and _stat.S_ISLNK(self.lstat(name, dir_fd=dir_fd).st_mode):
+                return
+            fd = self.open(name, os.O_RDONLY | os.O_DIRECTORY | nofollow, dir_fd=dir_fd)
+        except OSError as error:
+            if onerror is not None:
+                onerror(error)
+            return
+        try:
+            dirs: list[str] = []
+            files: list[str] = []
+            with cast("ScandirIterator[str]", self.scandir(fd)) as entries:
+                for entry in entries:
+                    (dirs if entry.is_dir() else files).append(entry.name)
+            if topdown:
+                yield path, dirs, files, fd
+            for name in dirs:
+                yield from self._fwalk(os.path.join(path, name), name, topdown, onerror, nofollow, fd)
+            if not topdown:
+                yield path, dirs, files, fd
+        finally:
+            self.close(fd)
 
     def walk(
         self,

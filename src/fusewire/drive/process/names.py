@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat as _stat
 
@@ -91,6 +92,30 @@ class NameCalls(Caller):
         except OSError:
             if not exist_ok or not _stat.S_ISDIR(self.stat(name).st_mode):
                 raise
+
+    def removedirs(self, name: Path) -> None:
+        """As os.removedirs()."""
+        self.rmdir(name)
+        head, tail = os.path.split(to_bytes(name))
+        if not tail:
+            head = os.path.dirname(head)
+        while head.strip(b"/"):
+            try:
+                self.rmdir(head)
+            except OSError:
+                break
+            head = os.path.dirname(head)
+
+    def renames(self, old: Path, new: Path) -> None:
+        """As os.renames()."""
+        head, tail = os.path.split(to_bytes(new))
+        if head and tail and not self.access(head, F_OK):
+            self.makedirs(head)
+        self.rename(old, new)
+        head, tail = os.path.split(to_bytes(old))
+        if head and tail:
+            with contextlib.suppress(OSError):
+                self.removedirs(head)
 
     def mknod(self, path: Path, mode: int = 0o600, device: int = 0, *, dir_fd: int | None = None) -> None:
         """As os.mknod()."""

@@ -61,7 +61,7 @@ class Flusher:
     def note(self, cache: PageCache) -> None:
         """A file that was clean is about to be dirty."""
         now = self.clock()
-        if not self._dirty():
+        if not self.dirty():
             self._first = now
         self.dirtied[cache] = now
         self._arm()
@@ -69,9 +69,10 @@ class Flusher:
     def too_many(self) -> None:
         """There are more dirty pages than may lie in the background: all are written."""
         if not self.running:
-            self._run(self._dirty())
+            self._run(self.dirty())
 
-    def _dirty(self) -> list[PageCache]:
+    def dirty(self) -> list[PageCache]:
+        """Of which the daemon is still to hear something."""
         for cache in [cache for cache in self.dirtied if not cache.is_dirty]:
             del self.dirtied[cache]
         return list(self.dirtied)
@@ -93,7 +94,7 @@ class Flusher:
             return  # it was set anew
         self._due = None
         since = self.clock() - int(self._expire * NANO)
-        old = [cache for cache in self._dirty() if self.dirtied[cache] <= since]
+        old = [cache for cache in self.dirty() if self.dirtied[cache] <= since]
         if old:
             self._run(old)
         else:
@@ -119,5 +120,5 @@ class Flusher:
                     inode.put(task)
         finally:
             self.running = False
-            self._dirty()
+            self.dirty()
             self._arm()

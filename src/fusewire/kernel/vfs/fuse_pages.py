@@ -113,10 +113,13 @@ class FusePages(FuseIo):
     ) -> None:
         if file.ra is None:
             file.ra = Readahead()
-        if marked is None:
-            window = file.ra.on_miss(cache, index, wanted, self.ra_pages)
+        limit = self.ra_pages * file.ra.scale
+        if marked is None and file.ra.random:
+            window: tuple[int, int, int | None] = index, wanted, None
+        elif marked is None:
+            window = file.ra.on_miss(cache, index, wanted, limit)
         else:
-            found = file.ra.on_mark(cache, index, wanted, self.ra_pages)
+            found = file.ra.on_mark(cache, index, wanted, limit)
             if found is None:
                 return
             window = found
@@ -128,23 +131,24 @@ class FusePages(FuseIo):
             return
         if file.ra is None:
             file.ra = Readahead()
+        limit = self.ra_pages * file.ra.scale
         page = cache.pages.get(index)
         window: tuple[int, int, int | None] | None = None
         if page is None and advice == MADV_SEQUENTIAL:
-            window = file.ra.on_miss(cache, index, self.ra_pages, self.ra_pages)
+            window = file.ra.on_miss(cache, index, limit, limit)
         elif page is None:
-            window = file.ra.on_fault(index, self.ra_pages)
+            window = file.ra.on_fault(index, limit)
         else:
             file.ra.hit(1)
             if page.readahead:
                 page.readahead = False
                 if not self.connection.background.congested:
-                    window = file.ra.on_mark(cache, index, self.ra_pages, self.ra_pages)
+                    window = file.ra.on_mark(cache, index, limit, limit)
         if window is not None:
             await self._read_window(task, file, cache, *window)
 
     async def willneed(self, task: ProgramTask, file: File, index: int, count: int) -> None:
-        """``force_page_cache_ra``: MADV_WILLNEED."""
+        """``force_page_cache_ra``: MADV_WILLNEED, POSIX_FADV_WILLNEED."""
         await self._read_window(task, file, self.page_cache(file.inode), index, min(count, self.ra_pages), None)
 
     async def _read_window(

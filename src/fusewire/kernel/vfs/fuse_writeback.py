@@ -7,6 +7,7 @@ dirty anew. Nobody sends a second WRITE of a page before the first has ended.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 
@@ -18,8 +19,9 @@ from .files import File
 from .fuse_base import NANO
 from .fuse_pages import FusePages
 from .inode import STATX_BLOCKS, STATX_CTIME, STATX_MTIME, Inode
-from .page_cache import Io, Page, PageCache
+from .page_cache import Io, Page, PageCache, busy
 from .program import ProgramTask
+from .readahead import Readahead
 
 
 class FuseWriteback(FusePages):
@@ -330,6 +332,24 @@ class FuseWriteback(FusePages):
             files.append(file)
 
     # -- taking pages out ---------------------------------------------------------------------------------------------
+
+    async def fadvise(self, task: ProgramTask, file: File, start: int, end: int, advice: int) -> None:
+        """``generic_fadvise``. POSIX_FADV_DONTNEED begins to write what is dirty, and forgets what is clean already, by whole
+        pages; a part of a page goes only at the file's end."""
+        inode = file.inode
+        if file.ra is None:
+            file.ra = Readahead()
+        if advice in (os.POSIX_FADV_NORMAL, os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_RANDOM):
+            file.ra.scale = 2 if advice == os.POSIX_FADV_SEQUENTIAL else 1
+            file.ra.random = advice == os.POSIX_FADV_RANDOM
+        elif advice == os.POSIX_FADV_WILLNEED:
+            await self.willneed(task, file, start // PAGE_SIZE, -(-end // PAGE_SIZE) - start // PAGE_SIZE)
+        elif advice == os.POSIX_FADV_DONTNEED and inode.pages is not None:
+            await self._writepages(task, inode.pages, start // PAGE_SIZE, (end - 1) // PAGE_SIZE)
+            last = (end // PAGE_SIZE if end < inode.attr.size else -(-end // PAGE_SIZE)) - 1
+            for page in inode.pages.within(-(-start // PAGE_SIZE), last):
+                if not busy(page):
+                    self.lru.drop(page)
 
     async def invalidate_inode_pages2(self, task: Task, inode: Inode, first: int = 0, last: int | None = None) -> None:
         """Nothing of these pages is cached any more. Who fills one, or writes it, is waited for, and what is dirty is written

@@ -141,6 +141,10 @@ class PageLru:
         if page.cache is not None:
             page.cache.remove(page)
 
+    def dirty_files(self) -> set[PageCache]:
+        """Of which the daemon is still to hear something."""
+        return set(self.flusher.dirty()) if self.flusher is not None else set()
+
     def drop_clean(self) -> None:
         """As drop_caches does: whatever nobody works on and the daemon can give again."""
         for page in list(self.pages):

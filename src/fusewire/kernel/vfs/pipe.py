@@ -26,7 +26,8 @@ from .super import Super
 if TYPE_CHECKING:
     from .program import Program
 
-PIPE_BUFFERS = 16  # of a page each: 64 KiB
+PIPE_BUFFERS = 16  # of a page each
+PIPE_BYTES = PIPE_BUFFERS * PAGE_SIZE
 FIONREAD = 0x541B
 _INIT = 1  # the process that opens nothing
 _numbers = itertools.count(1)
@@ -156,17 +157,8 @@ class Pipe(Super):
         """What is there; nothing at the end, when no writer is left."""
         if not len(into):
             return 0
-        while not self.buffers:
-            if not self.writers:
-                return 0
-            if file.flags & os.O_NONBLOCK:
-                raise BlockingIOError(int(Errno.EAGAIN), f"nothing is in {self.name}")
-            await self.rd_wait.wait_event(
-                task,
-                lambda: bool(self.buffers) or not self.writers,
-                Mode.INTERRUPTIBLE,
-                lambda: self._of_side(task, lambda one: one.writable),
-            )
+        if not await self.wait_for_data(task, bool(file.flags & os.O_NONBLOCK)):
+            return 0
         was_full = self._full
         done = 0
         while self.buffers and done < len(into):
@@ -192,19 +184,52 @@ class Pipe(Super):
                 self._check_readers(task)
                 if not self._full:
                     done += self._add(data[done : done + PAGE_SIZE])
-                elif file.flags & os.O_NONBLOCK:
-                    raise BlockingIOError(int(Errno.EAGAIN), f"{self.name} is full")
                 else:
-                    await self.wr_wait.wait_event(
-                        task,
-                        lambda: not self._full or not self.readers,
-                        Mode.INTERRUPTIBLE,
-                        lambda: self._of_side(task, lambda one: one.readable),
-                    )
+                    await self._wait_while_full(task, bool(file.flags & os.O_NONBLOCK))
         except OSError:
             if not done:
                 raise
         return done, 0
+
+    async def wait_for_data(self, task: ProgramTask, nonblock: bool) -> bool:
+        """False at the end, when nothing is in it and no writer is left. Raises EAGAIN, :class:`Interrupted`."""
+        while not self.buffers:
+            if not self.writers:
+                return False
+            if nonblock:
+                raise BlockingIOError(int(Errno.EAGAIN), f"nothing is in {self.name}")
+            await self.rd_wait.wait_event(
+                task,
+                lambda: bool(self.buffers) or not self.writers,
+                Mode.INTERRUPTIBLE,
+                lambda: self._of_side(task, lambda one: one.writable),
+            )
+        return True
+
+    async def wait_for_room(self, task: ProgramTask, nonblock: bool) -> int:
+        """For how many bytes there is room, in whole pages. Raises EAGAIN, EPIPE, :class:`Interrupted`."""
+        self._check_readers(task)
+        while self._full:
+            await self._wait_while_full(task, nonblock)
+            self._check_readers(task)
+        return (PIPE_BUFFERS - len(self.buffers)) * PAGE_SIZE
+
+    async def _wait_while_full(self, task: ProgramTask, nonblock: bool) -> None:
+        if nonblock:
+            raise BlockingIOError(int(Errno.EAGAIN), f"{self.name} is full")
+        await self.wr_wait.wait_event(
+            task,
+            lambda: not self._full or not self.readers,
+            Mode.INTERRUPTIBLE,
+            lambda: self._of_side(task, lambda one: one.readable),
+        )
+
+    def put_back(self, data: memoryview) -> None:
+        """What was taken out for nothing is the first in it again."""
+        pages = [data[at : at + PAGE_SIZE] for at in range(0, len(data), PAGE_SIZE)]
+        self.buffers.extendleft(Buffer(page) for page in reversed(pages))
+        if pages:
+            self.rd_wait.wake_all()
 
     def _check_readers(self, task: ProgramTask) -> None:
         if not self.readers:

@@ -13,14 +13,17 @@ MMAP_LOTSAMISS = 100
 
 class Readahead:
     """Of one open file. ``prev`` is the page that was read last; ``mmap_miss`` how many more faults than hits its mappings had
-    lately, by pages."""
+    lately, by pages; ``scale`` how much more than others it reads ahead (POSIX_FADV_SEQUENTIAL), ``random`` that it does not
+    (POSIX_FADV_RANDOM)."""
 
-    __slots__ = ("async_size", "mmap_miss", "prev", "size", "start")
+    __slots__ = ("async_size", "mmap_miss", "prev", "random", "scale", "size", "start")
 
     def __init__(self) -> None:
         self.start = self.size = self.async_size = 0
         self.prev = -1
         self.mmap_miss = 0
+        self.scale = 1
+        self.random = False
 
     def on_fault(self, index: int, limit: int) -> tuple[int, int, int | None] | None:
         """``do_sync_mmap_readahead``: mapped memory is touched at page ``index``, which is not there: the window is around it.

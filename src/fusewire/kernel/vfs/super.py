@@ -167,6 +167,9 @@ class Super:
     async def fault_readahead(self, task: ProgramTask, file: File, cache: PageCache, index: int, advice: int) -> None:
         """A program touches mapped memory at page ``index``: read it, and what is around it, ahead."""
 
+    async def fadvise(self, task: ProgramTask, file: File, start: int, end: int, advice: int) -> None:
+        """What is said of bytes ``start`` to ``end`` matters only where they are cached."""
+
     async def willneed(self, task: ProgramTask, file: File, index: int, count: int) -> None:
         """A program says that it is going to touch these pages."""
 

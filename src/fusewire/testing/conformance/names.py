@@ -62,6 +62,37 @@ def names_can_be_removed_while_they_are_listed(w: World) -> None:
     assert w.os.listdir(w.base) == []
 
 
+@behaviour("symlinks")
+def a_listing_of_an_open_directory_knows_where_its_names_are(w: World) -> None:
+    w.os.mkdir(w / "d")
+    w.make("d/f", b"data")
+    w.os.symlink("f", w / "d/l")
+    with w.open(w / "d", os.O_RDONLY | os.O_DIRECTORY) as fd, w.os.scandir(fd) as entries:
+        assert {entry.name: entry.stat().st_size for entry in entries} == {"f": 4, "l": 4}
+
+
+@behaviour("symlinks")
+def fwalk_goes_through_a_tree_and_not_through_its_links(w: World) -> None:
+    w.os.makedirs(w / "a/b")
+    w.make("a/b/f", b"data")
+    w.os.symlink("a", w / "l")
+    seen = {}
+    for path, dirs, files, fd in w.os.fwalk(w.base):
+        seen[path] = sorted(dirs), files
+        assert [w.os.stat(name, dir_fd=fd).st_size for name in files] == [4] * len(files)
+    assert seen == {w.base: (["a", "l"], []), w / "a": (["b"], []), w / "a/b": ([], ["f"])}
+
+
+@behaviour("rename")
+def renames_makes_what_is_missing_and_removes_what_is_left_empty(w: World) -> None:
+    w.os.makedirs(w / "a/b")
+    w.make("a/b/f", b"data")
+    w.make("stays")
+    w.os.renames(w / "a/b/f", w / "c/d/g")
+    assert w.contents(w / "c/d/g") == b"data"
+    assert sorted(w.os.listdir(w.base)) == ["c", "stays"]
+
+
 @behaviour()
 def an_open_directory_is_listed_anew_from_its_start(w: World) -> None:
     w.make("a")

@@ -32,7 +32,7 @@ class Behaviour:
 BEHAVIOURS: list[Behaviour] = []
 FAMILIES = tuple(
     f"{__package__}.{family}"
-    for family in ("files", "space", "names", "paths", "links", "attributes", "permissions", "extended")
+    for family in ("files", "space", "names", "paths", "links", "attributes", "permissions", "extended", "moving")
 )
 
 

@@ -29,14 +29,17 @@ from .process import (
 )
 from .read_write import (
     sys_copy_file_range,
+    sys_fadvise,
     sys_fallocate,
     sys_fsync,
     sys_getdents,
     sys_lseek,
     sys_read,
+    sys_sync,
     sys_syncfs,
     sys_write,
 )
+from .splice import sys_sendfile, sys_splice
 from .stat import sys_access, sys_fstat, sys_fstatfs, sys_readlink, sys_stat, sys_statfs, sys_statx
 from .xattr import sys_getxattr, sys_listxattr, sys_removexattr, sys_setxattr
 
@@ -44,10 +47,10 @@ __all__ = [
     "MNT_DETACH", "MS_ASYNC", "MS_SYNC", "UTIME_OMIT", "Where", "begin_new_exec", "cover", "fd_flags", "fork", "load",
     "set_fd_flags", "set_groups", "set_id", "set_ids", "store", "sys_access", "sys_chdir", "sys_chmod", "sys_chown",
     "sys_chroot", "sys_close", "sys_close_range", "sys_copy_file_range", "sys_dup", "sys_dup2", "sys_execve", "sys_exit",
-    "sys_fallocate", "sys_fchdir", "sys_flock", "sys_fstat", "sys_fstatfs", "sys_fsync", "sys_ftruncate",
+    "sys_fadvise", "sys_fallocate", "sys_fchdir", "sys_flock", "sys_fstat", "sys_fstatfs", "sys_fsync", "sys_ftruncate",
     "sys_getdents", "sys_getlk", "sys_getxattr", "sys_ioctl", "sys_link", "sys_listxattr", "sys_lseek", "sys_madvise",
     "sys_mkdir", "sys_mknod", "sys_mmap", "sys_mount", "sys_mprotect", "sys_msync", "sys_munmap", "sys_open",
     "sys_pipe", "sys_poll", "sys_read", "sys_readlink", "sys_remount", "sys_removexattr", "sys_rename", "sys_rmdir",
-    "sys_setlk", "sys_setxattr", "sys_stat", "sys_statfs", "sys_statx", "sys_symlink", "sys_syncfs", "sys_truncate",
-    "sys_umount", "sys_unlink", "sys_utimensat", "sys_write", "uncover",
+    "sys_sendfile", "sys_setlk", "sys_setxattr", "sys_splice", "sys_stat", "sys_statfs", "sys_statx", "sys_symlink", "sys_sync",
+    "sys_syncfs", "sys_truncate", "sys_umount", "sys_unlink", "sys_utimensat", "sys_write", "uncover",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from ...queue.copy import Source, UserPages, copy_from_user, copy_to_user, plain
 from ..files import DeviceFile, File, put_file
 from ..fuse_space import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, SEEK_DATA, SEEK_HOLE
 from ..inode import DEAD, STATX_SIZE
+from ..page_cache import PageLru
 from ..program import ProgramTask
 from .base import MAX_OFFSET, bad_descriptor, check_offset, fdget, invalid, readable, syscall, writable
 
@@ -160,6 +161,34 @@ async def sys_fsync(task: ProgramTask, fd: int, datasync: bool = False) -> None:
 
 
 @syscall
+async def sys_sync(task: ProgramTask, lru: PageLru) -> None:
+    """All that is dirty is written, and waited for; nobody hears of what fails (but fsync and close, later)."""
+    for cache in {page.cache for page in lru.pages if page.dirty or page.writeback} | lru.dirty_files():
+        if cache is not None:
+            inode = cache.inode
+            inode.count += 1
+            try:
+                await inode.sb.write_inode_now(task, inode)
+            except OSError:
+                if task.dying:
+                    raise
+            finally:
+                inode.put(task)
+
+
+@syscall
+async def sys_fadvise(task: ProgramTask, fd: int, offset: int, length: int, advice: int) -> None:
+    """posix_fadvise(2), as mm/fadvise.c has it. Raises EBADF, ESPIPE for a pipe, EINVAL for an advice that is none."""
+    file = fdget(task, fd)
+    if stat.S_ISFIFO(file.inode.mode):
+        raise OSError(int(Errno.ESPIPE), "Illegal seek")
+    if length < 0 or not os.POSIX_FADV_NORMAL <= advice <= os.POSIX_FADV_NOREUSE:
+        raise invalid(f"advice {advice} for {length} bytes at {offset}")
+    end = offset + length if length else MAX_OFFSET
+    await file.inode.sb.fadvise(task, file, offset, end, advice)
+
+
+@syscall
 async def sys_syncfs(task: ProgramTask, fd: int) -> None:
     """Linux sends SYNCFS to no daemon behind plain /dev/fuse."""
     await fdget(task, fd).inode.sb.syncfs(task)
@@ -209,7 +238,7 @@ async def sys_copy_file_range(
         return 0
     copied = await target.inode.sb.copy_file_range(task, source, at_in, target, at_out, length)
     if copied is None:
-        copied = await _splice(task, source, at_in, target, at_out, length)
+        copied = await move(task, source, at_in, target, at_out, length)
     if off_in is None:
         source.pos += copied
     if off_out is None:
@@ -229,8 +258,8 @@ def _check_copy(source: File, target: File) -> None:
         raise bad_descriptor("it was opened with O_APPEND")
 
 
-async def _splice(task: ProgramTask, source: File, at: int, target: File, to: int, length: int) -> int:
-    """By reading and writing."""
+async def move(task: ProgramTask, source: File, at: int, target: File, to: int, length: int) -> int:
+    """By reading and writing (``splice_file_range``)."""
     memory = memoryview(bytearray(min(length, SPLICED)))
     done = 0
     while done < length:

@@ -1,0 +1,128 @@
+"""What a program says it will read, and what it moves into a pipe: the READs of Linux 6.18, and the same of our kernel half."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cached import Recorded, world
+from conftest import real_mount, wait_until
+
+from fusewire import InitFlag, Settings
+from fusewire.wire.flags import PAGE_SIZE
+
+PAGES = 4096  # of the file
+
+
+class Case(NamedTuple):
+    """What is done, in pages: ("advise", first, count, advice), ("read", first, count), ("move", first, count) into a pipe;
+    and the READs: first page, how many."""
+
+    done: Sequence[tuple[Any, ...]]
+    asked: list[tuple[int, int]]
+
+
+RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, NORMAL = (
+    os.POSIX_FADV_RANDOM, os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_WILLNEED, os.POSIX_FADV_DONTNEED, os.POSIX_FADV_NORMAL,
+)  # fmt: skip
+CASES = {
+    "at random": Case([("advise", 0, 0, RANDOM), ("read", 0, 2), ("read", 100, 3)], [(0, 2), (100, 3)]),
+    "at random no more": Case(
+        [("advise", 0, 0, RANDOM), ("read", 100, 1), ("advise", 0, 0, NORMAL), ("read", 0, 1)], [(100, 1), (0, 4)]
+    ),
+    "in order": Case(
+        [("advise", 0, 0, SEQUENTIAL), *(("read", page, 1) for page in range(40))],
+        [(0, 4), (4, 8), (12, 16), (28, 32), (60, 64)],
+    ),
+    "in order, not advised": Case(
+        [("read", page, 1) for page in range(40)], [(0, 4), (4, 8), (12, 16), (28, 32), (60, 32)]
+    ),
+    "what will be read": Case([("advise", 10, 20, WILLNEED), ("read", 12, 3)], [(10, 20)]),
+    "what will be read, and is more than is read ahead": Case([("advise", 10, 100, WILLNEED)], [(10, 32)]),
+    "what is not read again": Case(
+        [("advise", 0, 16, WILLNEED), ("advise", 4, 4, DONTNEED), ("advise", 0, 0, RANDOM), ("read", 0, 16)],
+        [(0, 16), (4, 4)],
+    ),
+    "moved": Case([("move", 0, 4), ("move", 4, 4)], [(0, 8), (8, 16)]),
+}
+
+
+class Tuned(Recorded):
+    settings = Settings(refused=InitFlag.AUTO_INVAL_DATA)
+
+    def __init__(self) -> None:
+        super().__init__({"f": b""})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_advice_asks_what_linux_asks(case: Case) -> None:
+    with world(Tuned()) as w:
+        process = w.process
+        process.truncate("/f", PAGES * PAGE_SIZE)
+        fd = w.open()
+        out, into = process.pipe()
+        for what, *args in case.done:
+            if what == "advise":
+                first, count, advice = args
+                process.posix_fadvise(fd, first * PAGE_SIZE, count * PAGE_SIZE, advice)
+            elif what == "read":
+                first, count = args
+                assert process.pread(fd, count * PAGE_SIZE, first * PAGE_SIZE) == bytes(count * PAGE_SIZE)
+            else:
+                first, count = args
+                assert process.splice(fd, into, count * PAGE_SIZE, first * PAGE_SIZE) == count * PAGE_SIZE
+                assert process.read(out, count * PAGE_SIZE) == bytes(count * PAGE_SIZE)
+        reads = [(one[1] // PAGE_SIZE, one[2] // PAGE_SIZE) for one in w.filesystem.asked if one[0] == "READ"]
+        assert reads == case.asked
+
+
+DAEMON = """
+import sys, fusewire
+from fusewire.filesystems import MemoryFS
+
+class Recorded(MemoryFS):
+    entry_timeout = attr_timeout = 1000.0
+    settings = fusewire.Settings(refused=fusewire.InitFlag.AUTO_INVAL_DATA)
+    log = open(sys.argv[1] + ".log", "w", buffering=1)
+
+    def read(self, ino, fh, offset, size):
+        self.log.write(f"{offset // 4096} {size // 4096}\\n")
+        return super().read(ino, fh, offset, size)
+
+fusewire.run(Recorded({"f": b""}), sys.argv[1])
+"""
+READER = """
+import os
+os.truncate("f", PAGES * 4096)
+fd = os.open("f", os.O_RDWR)
+out, into = os.pipe()
+for what, first, count, *rest in DONE:
+    if what == "advise":
+        os.posix_fadvise(fd, first * 4096, count * 4096, *rest)
+        if rest == [os.POSIX_FADV_WILLNEED]:
+            os.pread(fd, 4096, first * 4096)  # that READ has come
+    elif what == "read":
+        os.pread(fd, count * 4096, first * 4096)
+    else:
+        os.splice(fd, into, count * 4096, first * 4096)
+        os.read(out, count * 4096)
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_linux_asks_that(case: Case, mountpoint: Path) -> None:
+    log = Path(f"{mountpoint}.log")
+    reader = textwrap.dedent(READER).replace("PAGES", str(PAGES)).replace("DONE", str(list(case.done)))
+    with real_mount(mountpoint, DAEMON) as mounted:
+        mounted.run("python3", "-c", reader)
+
+        def asked() -> list[tuple[int, ...]]:
+            return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+
+        wait_until(lambda: len(asked()) >= len(case.asked))
+        assert asked() == case.asked
