@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -38,6 +39,9 @@ _PLACES = ", ".join(f"{name} ({text})" for name, text in rounds.PLACEMENTS.items
     show_default=True,
     help="How many at once on our kernel half; 0: not measured.",
 )
+@click.option(
+    "--inodes", default=100_000, show_default=True, help="How many cached on our kernel half; 0: not measured."
+)
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write every number there.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Where sources and mountpoints are made (TMPDIR).")
 def main(
@@ -47,6 +51,7 @@ def main(
     cpus: str,
     quick: bool,
     callers: int,
+    inodes: int,
     target: Path | None,
     scratch: Path | None,
 ) -> None:
@@ -90,14 +95,21 @@ def main(
             results = rounds.run(running, operations, count, seconds, placements, say)
         report.show(console, results, chosen)
         if callers:
-            command = [sys.executable, "-m", "benchmarks.callers", str(callers)]
-            report.callers(console, json.loads(subprocess.check_output(command, cwd=HERE, timeout=600)))
+            report.callers(console, _alone("callers", callers))
+        if inodes:
+            report.inodes(console, _alone("inodes", 1000, inodes))
         if target:
             target.write_text(json.dumps(report.as_json(results), indent=1))
     finally:
         _remove(base)
     if not results.micros:
         raise click.ClickException("nothing was measured")
+
+
+def _alone(module: str, *arguments: int) -> Any:
+    """What a program of ours prints that measures something by itself."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    return json.loads(subprocess.check_output(command, cwd=HERE, timeout=600))
 
 
 def _machine(base: Path, running: int, count: int) -> str:

@@ -1,7 +1,7 @@
 """The program that uses the filesystems, a process of its own: it takes orders as lines of JSON, and answers each with one.
 
-``python -m benchmarks.client`` works on mounts, with ``inline`` or ``threads`` on our own kernel's half: with our memory
-filesystem in process, or with the program that the rest of the command line is.
+``python -m benchmarks.client`` works on mounts; with ``inline`` or ``threads``, and caches ``off`` or ``on``, on our own
+kernel's half: with our memory filesystem in process, or with the program that the rest of the command line is.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ def main() -> None:
         return serve(os)
     from fusewire import Kernel
 
-    with Kernel(sys.argv[1]) as kernel:
-        if len(sys.argv) > 2:
-            kernel.mount_command(sys.argv[2:], "/mnt")
-        else:
-            from fusewire.filesystems import MemoryFS
+    from .ours import daemon
 
-            filesystem = MemoryFS()
-            filesystem.entry_timeout = filesystem.attr_timeout = 0.0
-            kernel.mount(filesystem, "/mnt")
+    driver, caches, *command = sys.argv[1:]
+    with Kernel(driver) as kernel:
+        if command:
+            kernel.mount_command(command, "/mnt")
+        else:
+            kernel.mount(daemon("memory", "", caches == "on"), "/mnt")
         return serve(kernel.process("client"))
 
 

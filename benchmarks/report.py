@@ -24,8 +24,11 @@ def show(console: Console, results: Results, systems: list[System]) -> None:
         _backed(console, results, systems, placement)
     memory, passthrough = ("memory", "fusewire", ""), ("C", "passthrough_ll", "one thread")
     title = "our kernel half / Linux's, with"
-    _ours_and_linux(console, results, systems, "in process", memory, f"{title} the memory filesystem in process")
-    _ours_and_linux(console, results, systems, "foreign", passthrough, f"{title} libfuse's passthrough_ll -s")
+    for caches in ("off", "on"):
+        what = f"{title} the memory filesystem in process, caches {caches}"
+        _ours_and_linux(console, results, systems, "in process", memory, caches, what)
+    what = f"{title} libfuse's passthrough_ll -s"
+    _ours_and_linux(console, results, systems, "foreign", passthrough, "off", what)
     console.print(
         "Microseconds per operation, the median of the rounds; in brackets the median, over the rounds, of ours divided by"
         " theirs: below 1 ours is faster. Peers are measured in two variants, of which each cell shows the faster one:"
@@ -35,7 +38,7 @@ def show(console: Console, results: Results, systems: list[System]) -> None:
 
 
 def _rows(results: Results, system: System, caches: str, placement: str) -> list[Key]:
-    keys = [(name, caches, placement) for name in OPERATIONS]
+    keys = [(name, caches, placement) for name, operation in OPERATIONS.items() if not operation.kernels]
     return [key for key in keys if results.has(system, key)]
 
 
@@ -90,20 +93,26 @@ def _backed(console: Console, results: Results, systems: list[System], placement
 
 
 def _ours_and_linux(
-    console: Console, results: Results, systems: list[System], family: str, linux: tuple[str, str, str], title: str
+    console: Console,
+    results: Results,
+    systems: list[System],
+    family: str,
+    linux: tuple[str, str, str],
+    caches: str,
+    title: str,
 ) -> None:
     """Our own kernel's half against Linux's: the systems of ``family`` against the one that is mounted and called ``linux``."""
     mounted = next((one for one in systems if (one.family, one.name, one.variant) == linux), None)
     if mounted is None:
         return
-    keys = [key for key in results.measured() if results.has(mounted, key)]
+    keys = [key for key in results.measured() if key[1] == caches and results.has(mounted, key)]
     own = [system for system in systems if system.family == family]
     measured = [(system, key) for system in own for key in keys if results.has(system, key)]
     columns = list(dict.fromkeys((system, place) for system, (_, _, place) in measured))
     table = _table(title, *(f"{system.name}, {PLACEMENTS[place]}" for system, place in columns))
     for name in dict.fromkeys(name for _, (name, _, _) in measured):
-        cells = [_times(results, system, mounted, (name, "off", place)) for system, place in columns]
-        table.add_row(_title((name, "off", "")), *cells)
+        cells = [_times(results, system, mounted, (name, caches, place)) for system, place in columns]
+        table.add_row(_title((name, caches, "")), *cells)
     if columns:
         console.print(table)
 
@@ -121,6 +130,15 @@ def callers(console: Console, numbers: dict[str, float]) -> None:
         f"callers on threads: {numbers['callers']:.0f} with a request in flight after {numbers['started']:.1f} s,"
         f" {numbers['kib']:.0f} KiB of memory each; all answered after {numbers['answered']:.1f} s more"
     )
+
+
+def inodes(console: Console, numbers: dict[str, Any]) -> None:
+    """What cached inodes cost."""
+    few, many = numbers["few"], numbers["many"]
+    for name, (at_few, at_many, ratio) in numbers["micros"].items():
+        console.print(f"{name} with {few:,} inodes cached {at_few:.1f} µs, with {many:,} {at_many:.1f} ({ratio:.2f})")
+    linux = f", on Linux {numbers['linux']}" if numbers["linux"] else ""
+    console.print(f"memory of a cached inode and its name: {numbers['bytes']:.0f} bytes{linux}")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -13,8 +13,10 @@ from .workloads import OPERATIONS
 
 Key = tuple[str, str, str]  # operation, caches, placement
 
-IN_PROCESS = ("stat",)
+IN_PROCESS = ("stat", "open-read", "create", "unlink", "readdir-100k", "read-1m", "write-1m")
+IN_PROCESS_CACHED = ("stat-cached", "open-read", "create", "unlink", "write-1m")
 FOREIGN = ("stat", "read-128k")
+SAME_ON_LINUX = ("memory", "fusewire")  # what runs in process, mounted
 BACKED = ("read-4k", "read-1m", "write-4k", "write-1m")
 # Where client and daemon run. A wake-up across processors costs more than a small request, and where the scheduler leaves a
 # daemon is a matter of luck that lasts: on one CPU is what compares the programs.
@@ -51,7 +53,10 @@ class Results:
 
 def wanted_of(system: System, caches: str, operations: list[str]) -> list[str]:
     """Which of ``operations`` the system is asked for."""
-    limits = {"in process": IN_PROCESS, "foreign": FOREIGN, "backed": BACKED}.get(system.family)
+    in_process = IN_PROCESS if caches == "off" else IN_PROCESS_CACHED
+    limits = {"in process": in_process, "foreign": FOREIGN, "backed": BACKED}.get(system.family)
+    if limits is None and (system.family, system.name) != SAME_ON_LINUX:
+        limits = tuple(name for name in operations if not OPERATIONS[name].kernels)
     return [name for name in operations if limits is None or name in limits]
 
 

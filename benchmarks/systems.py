@@ -84,7 +84,7 @@ def all_systems(scratch: Path, say: Any) -> list[System]:
         systems.append(System("C", "passthrough_ll", (program, "-s"), "one thread"))
         systems += [System("foreign", driver, (program, "-s"), caches=("off",)) for driver in ("inline", "threads")]
     systems.append(System("plain", "the directory itself", caches=("off",)))
-    systems += [System("in process", driver, caches=("off",)) for driver in ("inline", "threads")]
+    systems += [System("in process", driver) for driver in ("inline", "threads")]
     return systems
 
 
@@ -188,13 +188,13 @@ class Fleet:
     def start(self, system: System, caches: str) -> Running:
         """Start it. Broken says why it did not."""
         if system.family == "in process":
-            return Running(system, caches, self._own_client(system.name), "/mnt")
+            return Running(system, caches, self._own_client(system.name, caches), "/mnt")
         base = self.scratch / f"{system.family}-{system.name}-{system.variant}-{caches}".replace(" ", "-")
         source, mountpoint = base / "source", base / "mnt"
         source.mkdir(parents=True)
         if system.family == "foreign":
             command = system.arguments("{fd}", str(source), caches)
-            return Running(system, caches, self._own_client(system.name, *command), "/mnt")
+            return Running(system, caches, self._own_client(system.name, caches, *command), "/mnt")
         if self._client is None:
             self._client = self._own_client()
         mountpoint.mkdir()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 SMALL, MIDDLE, LARGE = 4096, 1 << 17, 1 << 20
 FILE_SIZE = 8 * LARGE
-ENTRIES = 1000
+ENTRIES, MANY = 1000, 100_000
 Micros = dict[str, float]
 
 
@@ -51,6 +51,13 @@ def stat_(program: Any, place: str, seconds: float) -> Micros:
         return {"stat": repeat(lambda: program.fstat(fd), seconds)}
 
 
+def stat_cached(program: Any, place: str, seconds: float) -> Micros:
+    """stat of a path whose name and attributes are cached: the daemon is not asked."""
+    path = f"{place}/file"
+    program.stat(path)
+    return {"stat-cached": repeat(lambda: program.stat(path), seconds)}
+
+
 def lookup(program: Any, place: str, seconds: float) -> Micros:
     """A name that is not there: one LOOKUP. access(2), since the error of stat costs Python more."""
     path = f"{place}/absent"
@@ -61,6 +68,18 @@ def open_close(program: Any, place: str, seconds: float) -> Micros:
     """open(2) and close(2)."""
     path = f"{place}/file"
     return {"open": repeat(lambda: program.close(program.open(path, os.O_RDONLY)), seconds)}
+
+
+def open_read_close(program: Any, place: str, seconds: float) -> Micros:
+    """open(2), read(2) of 4 KiB and close(2)."""
+    path = f"{place}/file"
+
+    def once() -> None:
+        fd = program.open(path, os.O_RDONLY)
+        program.read(fd, SMALL)
+        program.close(fd)
+
+    return {"open-read": repeat(once, seconds)}
 
 
 _serial = count()
@@ -91,6 +110,12 @@ def readdir(program: Any, place: str, seconds: float) -> Micros:
     """A directory of 1,000 listed; per entry."""
     path = f"{place}/thousand"
     return {"readdir": repeat(lambda: program.listdir(path), seconds) / ENTRIES}
+
+
+def readdir_many(program: Any, place: str, seconds: float) -> Micros:
+    """A directory of 100,000 listed; per entry."""
+    path = f"{place}/many"
+    return {"readdir-100k": repeat(lambda: program.listdir(path), seconds) / MANY}
 
 
 def ls(program: Any, place: str, seconds: float) -> Micros:
@@ -149,10 +174,13 @@ def _write(name: str, size: int) -> Measure:
 Measure = Callable[[Any, str, float], Micros]
 MEASURES: dict[str, Measure] = {
     "stat": stat_,
+    "stat-cached": stat_cached,
     "lookup": lookup,
     "open": open_close,
+    "open-read": open_read_close,
     "names": names,
     "readdir": readdir,
+    "readdir-100k": readdir_many,
     "ls": ls,
     "read-4k": _read("read-4k", SMALL),
     "read-128k": _read("read-128k", MIDDLE),
@@ -165,21 +193,26 @@ MEASURES: dict[str, Measure] = {
 
 
 class Operation(NamedTuple):
-    """A row: which measure it comes from with caches off, and with caches on (None: the daemon is not asked then)."""
+    """A row: which measure it comes from with caches off, and with caches on (None: that would measure nothing of interest).
+    ``kernels``: it compares our kernel's half with Linux's, and says nothing of libraries."""
 
     title: str
-    off: str
+    off: str | None
     on: str | None
+    kernels: bool = False
 
 
 OPERATIONS = {
     "stat": Operation("stat (fstat of an open file)", "stat", None),
+    "stat-cached": Operation("stat, cached", None, "stat-cached", kernels=True),
     "lookup": Operation("lookup of a missing name", "lookup", None),
     "open": Operation("open and close", "open", "open"),
+    "open-read": Operation("open, read 4 KiB and close", "open-read", "open-read", kernels=True),
     "create": Operation("create and close", "names", "names"),
     "rename": Operation("rename", "names", "names"),
     "unlink": Operation("unlink", "names", "names"),
     "readdir": Operation("readdir of 1,000, per entry", "readdir", "readdir"),
+    "readdir-100k": Operation("readdir of 100,000, per entry", "readdir-100k", None, kernels=True),
     "ls": Operation("ls -l of 1,000, per entry", "ls", "ls"),
     "read-4k": Operation("read 4 KiB", "read-4k", "read-ahead-4k"),
     "read-128k": Operation("read 128 KiB", "read-128k", None),
@@ -194,7 +227,7 @@ def prepare(program: Any, place: str, measures: list[str]) -> None:
     contents = bytes(LARGE)
     for name in ("file", "written"):
         fd = program.open(f"{place}/{name}", os.O_CREAT | os.O_RDWR, 0o644)
-        if any(measure.startswith(("read-", "write-")) for measure in measures):
+        if any(measure.startswith(("read-", "write-", "open-read")) for measure in measures):
             for offset in range(0, FILE_SIZE, LARGE):
                 program.pwrite(fd, contents, offset)
         program.close(fd)
@@ -202,4 +235,8 @@ def prepare(program: Any, place: str, measures: list[str]) -> None:
         program.mkdir(f"{place}/thousand")
         for number in range(ENTRIES):
             program.close(program.open(f"{place}/thousand/entry-{number}", os.O_CREAT | os.O_WRONLY, 0o644))
+    if "readdir-100k" in measures:
+        program.mkdir(f"{place}/many")
+        for number in range(MANY):
+            program.mknod(f"{place}/many/entry-{number}", stat.S_IFREG | 0o644)
     assert stat.S_ISREG(program.stat(f"{place}/file").st_mode)
