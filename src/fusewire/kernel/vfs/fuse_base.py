@@ -72,8 +72,7 @@ class FuseBase(Super):
         self._slab: dict[int, list[bytearray]] = {}
 
     def _root_inode(self) -> Inode:
-        inode = Inode(self, ROOT_ID, 0, Attr(ROOT_ID, mode=stat.S_IFDIR | 0o755, nlink=1))
-        inode.semaphore.name = 'inode semaphore for "/"'
+        inode = Inode(self, ROOT_ID, 0, Attr(ROOT_ID, mode=stat.S_IFDIR | 0o755, nlink=1), b"/")
         inode.nlookup = 1  # the root's is not given back
         self.inodes[ROOT_ID] = inode
         return inode
@@ -177,8 +176,7 @@ class FuseBase(Super):
             inode.state |= BAD  # the number was used anew: what we knew under it is not to be touched any more
             inode = None
         if inode is None:
-            inode = Inode(self, nodeid, entry.generation, entry.attr)
-            inode.semaphore.name = f'inode semaphore for "{name.decode("utf-8", "backslashreplace")}"'
+            inode = Inode(self, nodeid, entry.generation, entry.attr, name)
             self.inodes[nodeid] = inode
             version = 0
         inode.nlookup += 1

@@ -53,15 +53,15 @@ class Inode:
 
     ``attr_expires`` is in nanoseconds of the driver's clock, ``inval_mask`` which attributes (STATX_*) are known to be stale
     before that, ``attr_version`` when (in the super block's count) they were last changed: an answer to a question that is
-    older than that is not taken. ``aliases`` are its dentries.
+    older than that is not taken. ``aliases`` are its dentries; ``name`` is the one it was first found by.
     """
 
     __slots__ = (
         "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "listing", "locks", "nlookup", "nodeid", "pages", "pipe", "sb", "semaphore", "state", "writecount",
+        "listing", "locks", "name", "nlookup", "nodeid", "own_semaphore", "pages", "pipe", "sb", "state", "writecount",
     )  # fmt: skip
 
-    def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr) -> None:
+    def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr, name: bytes) -> None:
         self.sb = sb
         self.nodeid = nodeid
         self.generation = generation
@@ -81,7 +81,16 @@ class Inode:
         self.locks: FileLockContext | None = None
         self.pages: PageCache | None = None  # its cached contents, once there were some
         self.pipe: Pipe | None = None  # what is behind a FIFO, while it is open
-        self.semaphore = Semaphore(f"inode semaphore for node {nodeid}", sb.connection)
+        self.name = name
+        self.own_semaphore: Semaphore | None = None  # once somebody took it: most inodes are only looked at
+
+    @property
+    def semaphore(self) -> Semaphore:
+        """The inode semaphore of ``kernel.txt``."""
+        if self.own_semaphore is None:
+            name = self.name.decode("utf-8", "backslashreplace")
+            self.own_semaphore = Semaphore(f'inode semaphore for "{name}"', self.sb.connection)
+        return self.own_semaphore
 
     @property
     def is_dir(self) -> bool:

@@ -19,7 +19,7 @@ class RootSuper(Super):
     def __init__(self) -> None:
         super().__init__()
         self._count = 0
-        self.root = Dentry(b"", None, self._directory())
+        self.root = Dentry(b"", None, self._directory(b"/"))
 
     def may_walk(self, task: ProgramTask, inode: Inode) -> bool:
         return True
@@ -34,9 +34,9 @@ class RootSuper(Super):
         """The directory ``path``, made with all above it. ``path`` is absolute and has no ``.`` or ``..``."""
         dentry = self.root
         for name in filter(None, path.split(b"/")):
-            dentry = dentry.children.get(name) or dentry.add(name, self._directory(), 0)
+            dentry = dentry.children.get(name) or dentry.add(name, self._directory(name), 0)
         return dentry
 
-    def _directory(self) -> Inode:
+    def _directory(self, name: bytes) -> Inode:
         self._count += 1
-        return Inode(self, self._count, 0, Attr(self._count, mode=stat.S_IFDIR | 0o755, nlink=2))
+        return Inode(self, self._count, 0, Attr(self._count, mode=stat.S_IFDIR | 0o755, nlink=2), name)
