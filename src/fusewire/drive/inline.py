@@ -27,28 +27,30 @@ _ANOTHER_PROCESS = Sleep("another process", Mode.INTERRUPTIBLE, lambda: None, id
 class Frame:
     """One coroutine of a task. A worker whose handler makes a system call has two."""
 
-    __slots__ = ("coroutine", "done", "error", "result", "task", "throw", "worker")
+    done = False
+    result: Any = None
+    error: BaseException | None = None
+    throw: BaseException | None = None
 
     def __init__(self, task: Task, coroutine: Coro[Any], worker: bool) -> None:
         self.task = task
         self.coroutine = coroutine
+        self.send = coroutine.send
         self.worker = worker  # nobody waits for its result
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.throw: BaseException | None = None
 
 
 class Inline(Driver):
     """See the module. Time stands still but for :meth:`advance`."""
 
+    current: Task | None = None
+
     def __init__(self, policy: str = "raise") -> None:
         super().__init__(policy)
         self._time = 1_000_000_000
-        self._ready: deque[Frame] = deque()
+        self._ready: deque[Task] = deque()
+        self.wake = self._ready.append  # type: ignore[method-assign,assignment]  # with no frame of Python's
         self._frames: dict[Task, Frame] = {}  # each task's innermost
         self._runs: list[Frame] = []
-        self._current: list[Task] = []
         self._failure: BaseException | None = None  # what a worker ended with
         self._timers = Timers()
         self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
@@ -76,50 +78,44 @@ class Inline(Driver):
         self._time = max(self._time, when)
         self._timers.run(self._time)
 
-    @property
-    def current(self) -> Task | None:
-        return self._current[-1] if self._current else None
-
     def locked(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
     def wake(self, task: Task) -> None:
-        self._ready.append(self._frames[task])
+        self._ready.append(task)
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
         task.worker = True
         frame = Frame(task, coroutine, True)
         self._frames[task] = frame
-        self._ready.append(frame)
+        self._ready.append(task)
         if not self._runs:
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
         if self.before_call is not None:
             self.before_call(coroutine)
-        if self._lent and self._lent != threading.get_ident():
-            coroutine.close()
-            raise RuntimeError(
-                "a call of process.aio is under way in another thread: await it, or use the threads driver"
-            )
+        if self._lent:
+            self._check_lent(coroutine)
         frame = Frame(task, coroutine, False)
-        ready, runs = self._ready, self._runs
-        beneath = self._frames.get(task)
-        self._frames[task] = frame
+        ready, runs, frames = self._ready, self._runs, self._frames
+        beneath = frames.get(task)
+        frames[task] = frame
         runs.append(frame)
+        step = self._step
         try:
-            self._step(frame)
+            step(frame)
             while not frame.done:
                 if ready:
-                    self._step(ready.popleft())
+                    step(frames[ready.popleft()])
                 else:
                     self._stuck(frame)
         finally:
             runs.pop()
             if beneath is None:
-                del self._frames[task]
+                del frames[task]
             else:
-                self._frames[task] = beneath
+                frames[task] = beneath
         if not runs:
             if ready or self._outside:
                 self.quiesce()
@@ -129,6 +125,13 @@ class Inline(Driver):
             raise frame.error
         result: T = frame.result
         return result
+
+    def _check_lent(self, coroutine: Coro[Any]) -> None:
+        if self._lent != threading.get_ident():
+            coroutine.close()
+            raise RuntimeError(
+                "a call of process.aio is under way in another thread: await it, or use the threads driver"
+            )
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
@@ -142,7 +145,7 @@ class Inline(Driver):
     def quiesce(self) -> None:
         """Let everyone who can go on do so, until nobody can."""
         while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
-            self._step(self._ready.popleft())
+            self._step(self._frames[self._ready.popleft()])
 
     def wait_future(self, future: Future[Any]) -> None:
         self.quiesce()
@@ -150,11 +153,11 @@ class Inline(Driver):
             raise Buried("what is waited for here needs this very thread: use Kernel(driver='threads')")
 
     def user_mode(self, task: Task, function: Callable[..., T], *args: Any) -> T:
-        self._current.append(task)
+        outer, self.current = self.current, task
         try:
             return function(*args)
         finally:
-            self._current.pop()
+            self.current = outer
 
     async def readable(self, task: Task, *fds: int) -> None:
         self._outside[task] = fds
@@ -194,22 +197,15 @@ class Inline(Driver):
 
     def _step(self, frame: Frame) -> None:
         """Run one coroutine until it sleeps or ends."""
-        coroutine = frame.coroutine
         try:
             if frame.throw is None:
-                trap = coroutine.send(None)
+                trap = frame.send(None)
             else:
                 error, frame.throw = frame.throw, None
-                trap = coroutine.throw(error)
-            while True:
-                if type(trap) is Sleep:
-                    if frame.task.sleep is trap:
-                        return
-                    trap = coroutine.send(None)
-                elif type(trap) is Call:
-                    trap = self._call(frame, trap)
-                else:
-                    trap = coroutine.send(None)
+                trap = frame.coroutine.throw(error)
+            while trap is not frame.task.sleep:
+                trap = self._call(frame, trap) if type(trap) is Call else frame.send(None)
+            return
         except StopIteration as stop:
             frame.result = stop.value
         except BaseException as raised:
@@ -227,7 +223,7 @@ class Inline(Driver):
             value = self.user_mode(frame.task, call.function, *call.args)
         except BaseException as raised:
             return frame.coroutine.throw(raised)
-        return frame.coroutine.send(value)
+        return frame.send(value)
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -266,4 +262,4 @@ class Inline(Driver):
         """The wait that the frame is in ends with an error, so that it gives back all it holds."""
         frame.task.sleep = None
         frame.throw = error
-        self._ready.append(frame)
+        self._ready.append(frame.task)

@@ -141,9 +141,9 @@ class Kernel:
         self.detached: list[Mount] = []  # unmounted lazily, and still in use
         self._pid = 0
         self._connections = 0
-        self._raised: list[Deadlocked] = []
+        self.raised: list[Deadlocked] = []
         self._found: queue.SimpleQueue[Deadlocked] = queue.SimpleQueue()
-        self.driver.listeners += [self._raised.append, self._found.put]
+        self.driver.listeners += [self.raised.append, self._found.put]
         self.page_lru = PageLru()
         self._rootfs = RootSuper()
         self.root = self._rootfs.root
@@ -411,7 +411,7 @@ class Kernel:
         return (task.pid, task.comm) if isinstance(task, ProgramTask) else (0, "daemon")
 
     def _raise_deadlock(self) -> None:
-        if self.driver.policy == "raise" and self._raised:
-            found = self._raised[0]
-            self._raised.clear()
+        if self.driver.policy == "raise" and self.raised:
+            found = self.raised[0]
+            self.raised.clear()
             raise Deadlock(found.words())

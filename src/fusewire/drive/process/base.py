@@ -26,6 +26,7 @@ class Caller:
 
     def __init__(self, kernel: Kernel, program: Program) -> None:
         self.kernel = kernel
+        self._driver = kernel.driver
         self.program = program
         self._main = self._new_task(self.program.tgid)
         self._threads = threading.local()
@@ -112,18 +113,19 @@ class Caller:
         return task
 
     def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        task = self._task()
+        host = self._driver.current
+        task: ProgramTask | None = None if host is not None else getattr(self._threads, "task", None)
+        if task is None or task.doing:
+            task = self._task()
         if task.exited:
             raise ProcessLookupError(f"{self!r} has ended")
-        driver = self.kernel.driver
-        host = driver.current
         if host is task:
             host = None
         if host is not None:
             host.hosts = task
         doing, task.doing = task.doing, function.__name__
         try:
-            result = driver.run(task, function(task, *args))
+            return self._driver.run(task, function(task, *args))
         except OSError as error:
             name_paths(error)
             raise
@@ -131,9 +133,8 @@ class Caller:
             task.doing = doing
             if host is not None:
                 host.hosts = None
-            if host is None and not doing:
+            elif not doing and (task.signalled or self.kernel.raised):
                 self._back_in_user_mode(task)
-        return result
 
     def _back_in_user_mode(self, task: ProgramTask) -> None:
         """Signals are delivered; a fatal one ends the process. A deadlock that the call met is raised here."""

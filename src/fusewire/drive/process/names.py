@@ -277,15 +277,17 @@ def _timespec(seconds: Time) -> tuple[int, int]:
 
 
 def _stat_result(attr: Attr, device: int) -> os.stat_result:
-    atime, mtime, ctime = attr.atime, attr.mtime, attr.ctime
-    if atime >> 63 or mtime >> 63 or ctime >> 63:  # before 1970
+    ino, size, blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, nlink, uid, gid, rdev, blksize, _ = (
+        attr
+    )
+    if (atime | mtime | ctime) >> 63:  # before 1970
         atime, mtime, ctime = _signed(atime), _signed(mtime), _signed(ctime)
     return os.stat_result(
         (
-            attr.mode, attr.ino, device, attr.nlink, attr.uid, attr.gid, attr.size, atime, mtime, ctime,
-            atime + attr.atimensec / NANO, mtime + attr.mtimensec / NANO, ctime + attr.ctimensec / NANO,
-            atime * NANO + attr.atimensec, mtime * NANO + attr.mtimensec, ctime * NANO + attr.ctimensec,
-            attr.blksize, attr.blocks, attr.rdev,
+            mode, ino, device, nlink, uid, gid, size, atime, mtime, ctime,
+            atime + atimensec / NANO, mtime + mtimensec / NANO, ctime + ctimensec / NANO,
+            atime * NANO + atimensec, mtime * NANO + mtimensec, ctime * NANO + ctimensec,
+            blksize, blocks, rdev,
         )
     )  # fmt: skip
 
