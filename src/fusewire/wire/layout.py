@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 __all__ = ["Buffer", "Layout", "ProtocolError", "i32", "i64", "spare", "u8", "u16", "u32", "u64"]
@@ -32,6 +33,7 @@ class ProtocolError(ValueError):
 
 
 T = TypeVar("T")
+_new: Any = tuple.__new__
 _compiled: dict[type, Layout[Any]] = {}
 
 
@@ -105,13 +107,17 @@ class Layout(Generic[T]):
         return self.make(self._struct.unpack(bytes(buffer).ljust(self.size, b"\0")))
 
     def _constructor(self) -> Callable[[Any], T]:
-        plain: Callable[[Any], T] = self.cls._make  # type: ignore[attr-defined]
+        # As cls._make, with no frame of Python's: a struct has as many values as fields.
+        plain: Callable[[Any], T] = partial(_new, self.cls)
         if not self._inner:
             return plain
         inner = self._inner
         if len(inner) == 1:
             first, length, make_inner = inner[0]
             behind = first + length
+
+            if behind == len(self._struct.unpack(bytes(self.size))):
+                return lambda values: plain((*values[:first], make_inner(values[first:])))
 
             def one_nested(values: tuple[Any, ...]) -> T:
                 return plain((*values[:first], make_inner(values[first:behind]), *values[behind:]))

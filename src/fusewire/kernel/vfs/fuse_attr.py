@@ -55,6 +55,8 @@ from .program import ProgramTask
 AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC = 0x2000, 0x4000
 KERNELS_OWN = STATX_MTIME | STATX_CTIME | STATX_SIZE  # under WRITEBACK_CACHE
 KILLPRIV = InitFlag.HANDLE_KILLPRIV | InitFlag.HANDLE_KILLPRIV_V2
+_GETATTR, _FH = Opcode.GETATTR, int(GetattrFlag.FH)
+_pack_getattr = GETATTR_IN.pack_fields
 _ATTR = GETATTR_IN.pack(GetattrIn())
 
 
@@ -75,15 +77,15 @@ class FuseAttr(FuseXattr):
         inode.acl = UNKNOWN
         inode.count += 1
         try:
-            if mask & ~STATX_BASIC and await self._statx(task, inode, file, mask):
-                return
-            if not self._fresh(inode, mask & STATX_BASIC, sync):
-                await self._getattr(task, inode, file)
+            if mask & ~STATX_BASIC:
+                if await self._statx(task, inode, file, mask) or self._fresh(inode, mask & STATX_BASIC, sync):
+                    return
+            await self._getattr(task, inode, file)
         finally:
             inode.put(task)
 
     def _fresh(self, inode: Inode, mask: int, sync: int) -> bool:
-        if Opcode.STATX in self.missing:
+        if mask & ~STATX_BASIC and Opcode.STATX in self.missing:
             mask &= STATX_BASIC
         if self.writeback_cache and inode.is_reg:
             mask &= ~KERNELS_OWN
@@ -91,14 +93,14 @@ class FuseAttr(FuseXattr):
                 return True
         if not mask or sync & AT_STATX_DONT_SYNC:
             return True
-        return not (mask & inode.inval_mask or sync & AT_STATX_FORCE_SYNC) and self.clock() < inode.attr_expires
+        if mask & inode.inval_mask or sync & AT_STATX_FORCE_SYNC:
+            return False
+        return bool(inode.attr_expires) and self.clock() < inode.attr_expires
 
     async def _getattr(self, task: ProgramTask, inode: Inode, file: File | None = None) -> None:
         version = self.attr_version
-        body = _ATTR
-        if file is not None and inode.is_reg:
-            body = GETATTR_IN.pack(GetattrIn(GetattrFlag.FH, 0, file.fh))
-        out = await self.ask_for(task, Opcode.GETATTR, inode.nodeid, ATTR_OUT, b"" if self.old else body)
+        body = _pack_getattr(_FH, 0, file.fh) if file is not None and inode.is_reg else _ATTR
+        out = await self.ask_for(task, _GETATTR, inode.nodeid, ATTR_OUT, b"" if self.old else body)
         self.set_attr(inode, out.attr, out.attr_valid, out.attr_valid_nsec, version)
 
     async def _statx(self, task: ProgramTask, inode: Inode, file: File | None, mask: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -69,7 +70,7 @@ class FuseBase(Super):
             1 << 20
         )  # the most that one READ or WRITE may carry, whatever INIT agrees on: the transport's limit
         self.root = Dentry(b"", None, self._root_inode())
-        self._slab: dict[int, list[bytearray]] = {}
+        self._slab: defaultdict[int, list[bytearray]] = defaultdict(list)
 
     def _root_inode(self) -> Inode:
         inode = Inode(self, ROOT_ID, 0, Attr(ROOT_ID, mode=stat.S_IFDIR | 0o755, nlink=1), b"/")
@@ -152,12 +153,12 @@ class FuseBase(Super):
 
     def take_memory(self, size: int) -> bytearray:
         """Memory of the caller's for an answer. What an earlier caller left in it is still there, as on a stack."""
-        free = self._slab.get(size)
+        free = self._slab[size]
         return free.pop() if free else bytearray(size)
 
     def give_memory(self, memory: bytearray) -> None:
         """The caller leaves: the next one gets the same memory."""
-        self._slab.setdefault(len(memory), []).append(memory)
+        self._slab[len(memory)].append(memory)
 
     # -- inodes ---------------------------------------------------------------------------------------------------
 
@@ -196,12 +197,12 @@ class FuseBase(Super):
             raise OSError(int(Errno.EIO), f"the daemon answered mode {attr.mode:#o} for node {inode.nodeid}")
         if version and inode.attr_version > version:
             return
-        self.changed_attr(inode)
+        self.attr_version = inode.attr_version = self.attr_version + 1  # as changed_attr
         old, inode.attr = inode.attr, attr
         if inode.pages is not None:
             self._contents_changed(inode, old)
         inode.inval_mask &= ~STATX_BASIC
-        inode.attr_expires = self.until(valid, valid_nsec)
+        inode.attr_expires = self.until(valid, valid_nsec) if valid or valid_nsec else 0
 
     def _contents_changed(self, inode: Inode, old: Attr) -> None:
         """The daemon's attributes say whether what is cached of the file is still its contents; its size and times are the
