@@ -28,12 +28,14 @@ class Fault(NamedTuple):
 
 
 DYING = """\
-            satisfied = condition()
-            if not satisfied and (task.dying or task.pending_signals) and task.signal_pending(sleep.mode):
+            if task.signalled and not condition() and task.signal_pending(sleep.mode):
                 task.step("interrupted by signal")
                 raise Interrupted(self.name, bool(task.dying))
         except BaseException:
-            if waiter.woken and exclusive:
+            task.sleep = None
+            if not waiter.woken:
+                self.waiters.remove(waiter)
+            elif exclusive:
                 self.wake_one()"""
 
 FAULTS = [
@@ -51,15 +53,15 @@ FAULTS = [
         WaitQueue,
         "wait_asleep",
         DYING,
-        DYING.replace("not satisfied and ", "").replace("self.wake_one()", "pass"),
+        DYING.replace("not condition() and ", "").replace("self.wake_one()", "pass"),
         "waits on req->waitq",
     ),
     Fault(
         "the answer wakes nobody",
         WaitQueue,
         "wake_all",
-        "self.waiters.popleft().wake()",
-        "self.waiters.popleft()",
+        "waiters.popleft().wake()",
+        "waiters.popleft()",
         "ValueError",
     ),
     Fault("a semaphore is released and nobody told", Semaphore, "hand_over", "waiter.wake()", "pass", "waits for ever"),

@@ -10,7 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
+from ...wire.codec import IN_HEADER_SIZE
 from ...wire.errno import Errno, error_name
+from ...wire.flags import MIN_READ_BUFFER
+from ...wire.layouts import WRITE_IN
 from ...wire.table import LATEST, Dialect
 from .background import Background
 from .iqueue import InputQueue
@@ -63,7 +66,7 @@ class Connection(InputQueue):
         self.abort_error = False  # the daemon asked for ECONNABORTED on an abort (ABORT_ERROR)
         self.aborted_with_error = False
         self.dialect: Dialect = LATEST
-        self.max_write = 4096
+        self.least_buffer = MIN_READ_BUFFER  # bytes that a reader must have room for
         self.notify: Notify = _no_notifications  # the filesystem's, which sets it
 
     # -- the caller's side ----------------------------------------------------------------------------------------
@@ -76,7 +79,14 @@ class Connection(InputQueue):
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
-            await self.request_send(task, req)
+            if task.events is not None or task.points:
+                await self.request_send(task, req)
+            else:  # nobody looks on: the same, without the frames in between
+                if self.timeouts.limit:
+                    self.timeouts.start(req)
+                self.queue_pending(task, req)
+                self.waitq.wake_one()
+                await self._wait_answer(task, req)
             if req.error:
                 raise OSError(req.error, f"{args.opcode.name} answered {error_name(req.error)}")
             return req.answered
@@ -103,17 +113,17 @@ class Connection(InputQueue):
         except BaseException:
             self.num_waiting -= 1
             raise
-        return self._take(task, args)
+        req = self.unused_list.take(task, args)
+        req.caller = task
+        return req
 
     def _get_now(self, task: Task, args: Args) -> Request | None:
         """What :meth:`get_request` does where nothing holds it back; else None."""
-        if not self.initialized or self.refused or not self.connected or not self.unused_list.room(args.force):
+        pool = self.unused_list
+        if not self.initialized or self.refused or not self.connected or len(pool.in_use) >= pool.limit:
             return None
         self.num_waiting += 1
-        return self._take(task, args)
-
-    def _take(self, task: Task, args: Args) -> Request:
-        req = self.unused_list.take(task, args)
+        req = pool.take(task, args)
         req.caller = task
         return req
 
@@ -145,7 +155,8 @@ class Connection(InputQueue):
 
     def put_request(self, task: Task, req: Request) -> None:
         """Give it back to the pool; one that waits for a slot is woken."""
-        self.recycle(req)
+        self.num_waiting -= 1
+        self.unused_list.put(req)
         if task.events is not None:
             task.step("add request to fc->unused_list", 0)
 
@@ -177,22 +188,22 @@ class Connection(InputQueue):
         req.key = req.unique = self.reqctr
         self.pending.add(task, req, _PENDING)
 
-    @traced()
-    async def request_wait_answer(self, task: Task, req: Request) -> None:
+    async def _wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
         while req.state is not _FINISHED:
-            telling = self._tells(req)
             try:
-                await req.waitq.wait_asleep(task, req.over, self._answer_sleep(req))
+                await req.waitq.wait_asleep(task, req.over, req.asleep or self._answer_sleep(req))
             except Interrupted as why:
-                if await self._interrupted(task, req, why, telling):
+                if await self._interrupted(task, req, why):
                     raise
             if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
                 raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
 
-    async def _interrupted(self, task: Task, req: Request, why: Interrupted, telling: bool) -> bool:
+    request_wait_answer = traced("request_wait_answer")(_wait_answer)
+
+    async def _interrupted(self, task: Task, req: Request, why: Interrupted) -> bool:
         """The wait for the answer was interrupted: whether the caller has left."""
-        if telling:
+        if self._tells(req):
             req.interrupted = True
             self.queue_interrupt(req)
         ended = isinstance(why, Deadlock) or task.signal_pending(self._leaving_mode(req))
@@ -200,12 +211,11 @@ class Connection(InputQueue):
 
     def _answer_sleep(self, req: Request) -> Sleep:
         """The caller's, made once for each request of the pool."""
-        if req.asleep is None:
 
-            def answerers() -> Iterable[Task] | None:
-                return None if req in self.timeouts.deadlines else self.answerers(req)
+        def answerers() -> Iterable[Task] | None:
+            return None if req in self.timeouts.deadlines else self.answerers(req)
 
-            req.asleep = Sleep(req.waitq.name, lambda: self._waking_mode(req), answerers)
+        req.asleep = Sleep(req.waitq.name, lambda: self._waking_mode(req), answerers)
         return req.asleep
 
     def _tells(self, req: Request) -> bool:
@@ -283,7 +293,8 @@ class Connection(InputQueue):
         req.answered = answered
         if self.interrupts:
             self.interrupts.pop(req.unique, None)
-        self.timeouts.stop(req)
+        if self.timeouts.deadlines:
+            self.timeouts.stop(req)
         if req.background:
             args = req.args
             assert args is not None
@@ -307,7 +318,7 @@ class Connection(InputQueue):
     def initialize(self, dialect: Dialect, max_write: int) -> None:
         """INIT was answered: callers may come in."""
         self.dialect = dialect
-        self.max_write = max_write
+        self.least_buffer = max(MIN_READ_BUFFER, IN_HEADER_SIZE + WRITE_IN.size + max_write)
         self.initialized = True
         self.blocked_waitq.wake_all()
 

@@ -40,22 +40,17 @@ Source = Memory | UserPages
 LARGE = 1 << 18  # bytes, some 20 microseconds: what is longer is copied outside the kernel's lock
 
 
-def at_once(task: Task, size: int) -> bool:
-    """Whether ``size`` bytes are copied with nobody coming between: then :func:`copy_whole` does."""
-    return size <= LARGE and not task.points
-
-
-def copy_whole(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> int:
-    """Copy ``pieces`` one after the other into ``into``, and tell so in the words ``what``; returns the bytes copied."""
+def copy_whole(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> None:
+    """Copy ``pieces`` one after the other into ``into``, with nobody coming between, and tell so in the words ``what``."""
     if task.events is not None:
         task.step(what, req.unique)
-    check_given_up(req)
+    if req.aborted:
+        check_given_up(req)
     at = 0
     for piece in pieces:
         end = at + len(piece)
         into[at:end] = piece
         at = end
-    return at
 
 
 async def copy_pages(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ...wire.errno import MAX_ERRNO, Errno
-from ...wire.flags import MIN_READ_BUFFER, Opcode, PollEvent
+from ...wire.flags import Opcode, PollEvent
 from ...wire.layouts import (
     BATCH_FORGET_IN,
     FORGET_IN,
@@ -24,10 +24,10 @@ from ...wire.layouts import (
 )
 from .connection import Connection
 from .copy import (
+    LARGE,
     Memory,
     Source,
     UserPages,
-    at_once,
     check_given_up,
     copy_from_user,
     copy_pages,
@@ -39,6 +39,7 @@ from .request import Request, RequestList, State
 from .task import Task, traced
 
 _unpack_header = OUT_HEADER.unpack_fields
+_new: Any = tuple.__new__  # of a NamedTuple, with no frame of Python's
 _READING, _PROCESSING, _WRITING = State.READING, State.PROCESSING, State.WRITING
 
 
@@ -96,7 +97,7 @@ class Device:
         (read again), EINTR on a signal, and with ``nonblock`` EAGAIN instead of a wait.
         """
         fc = self.connection
-        if len(buffer) < max(MIN_READ_BUFFER, 80 + (fc.max_write if fc.initialized else 0)):
+        if len(buffer) < fc.least_buffer:
             raise OSError(int(Errno.EINVAL), f"a read buffer of {len(buffer)} bytes is too small")
         while True:
             if nonblock and fc.connected and not fc.request_pending:
@@ -132,8 +133,8 @@ class Device:
             return None
         req = fc.pending.first()
         message = req.message()
-        size = sum(map(len, message))
-        if not at_once(task, size) or len(buffer) < max(MIN_READ_BUFFER, 80 + fc.max_write, size):
+        size = req.length
+        if size > LARGE or len(buffer) < size or len(buffer) < fc.least_buffer:
             return None
         self._begin_reading(task, req)
         try:
@@ -159,8 +160,7 @@ class Device:
     def _begin_reading(self, task: Task, req: Request) -> None:
         self.connection.pending.remove(task, req)
         req.move(_READING)
-        req.reader = task
-        req.device = self
+        req.reader, req.device = task, self
         self.io[req] = None
 
     def _end_reading(self, task: Task, req: Request) -> None:
@@ -232,8 +232,8 @@ class Device:
 
     def write_now(self, task: Task, buffers: Sequence[Memory]) -> int | None:
         """What :meth:`write` does where the answer is copied at once; None where it takes more than that."""
-        length = sum(map(len, buffers))
-        if not at_once(task, length):
+        length = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        if length > LARGE or task.points:
             return None
         header, body = _split(buffers, length)
         if header.unique == 0:
@@ -349,7 +349,7 @@ def _split(buffers: Sequence[Source], length: int) -> tuple[OutHeader, Sequence[
         rest: Sequence[Source] = buffers[1:]
     else:
         first, rest = b"".join(buffers), ()  # type: ignore[arg-type]
-    header = OutHeader(*_unpack_header(first))
+    header: OutHeader = _new(OutHeader, _unpack_header(first))
     if header.len != length:
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
     if len(first) == OUT_HEADER_SIZE:

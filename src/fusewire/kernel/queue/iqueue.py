@@ -25,7 +25,7 @@ class InputQueue:
     def __init__(self) -> None:
         self.pending = RequestList("key", "queue req on fc->pending", "remove req from fc->pending")
         self.waitq = WaitQueue("fc->waitq")
-        self._idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, lambda: (), idle=True)
+        self.idle = Sleep(self.waitq.name, Mode.INTERRUPTIBLE, lambda: (), idle=True)
         self.interrupts: dict[int, Request] = {}
         self.forgets: deque[tuple[int, int]] = deque()
         self.forget_batch = 16
@@ -60,6 +60,10 @@ class InputQueue:
         """Whether there is something to read."""
         return bool(self.pending.requests or self.interrupts or self.forgets)
 
+    def to_read(self) -> bool:
+        """What readers wait for: that, or the end."""
+        return bool(self.pending.requests or self.interrupts or self.forgets or not self.connected)
+
     def forgets_first(self) -> bool:
         """Forgets and requests take turns, so that neither starves: up to 16 reads of forgets, then 8 of requests."""
         if not self.pending.requests:
@@ -73,10 +77,7 @@ class InputQueue:
     async def request_wait(self, task: Task) -> None:
         """Sleep on ``fc->waitq`` until there is something to read, or the connection is gone."""
         self.readers[task] = None
-        await self.waitq.wait_asleep(task, self._to_read, self._idle, True)
-
-    def _to_read(self) -> bool:
-        return self.request_pending or not self.connected
+        await self.waitq.wait_asleep(task, self.to_read, self.idle, True)
 
     def resend(self, task: Task | None) -> None:
         """NOTIFY_RESEND (7.40): what was read and not answered is to be read again, first, under a number that says so."""

@@ -59,14 +59,14 @@ MOVES: dict[State, frozenset[State]] = {
 class Args:
     """What the filesystem half hands over: one request, and the caller's memory for its answer.
 
-    ``body``: the buffers after the header. ``out``: the memory that the answer's body is copied into; its length is the
+    ``body``: the buffers after the header; ``length``: of both, in bytes. ``out``: the memory that the answer's body is copied into; its length is the
     most that is taken (bytes), and ``argvar`` allows less. ``force``: a fatal signal does not give it up; ``noreply``: no
     answer is due. ``late``: called with an answer that came after the caller left, to give back what it granted.
     ``end``: called with the errno (0 or negative) when a background request ends.
     """
 
     __slots__ = (
-        "argvar", "body", "end", "force", "gid", "late", "nodeid", "noreply", "opcode", "out", "pid", "uid",
+        "argvar", "body", "end", "force", "gid", "late", "length", "nodeid", "noreply", "opcode", "out", "pid", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Args:
         self.opcode = opcode
         self.nodeid = nodeid
         self.body = body
+        self.length = IN_HEADER_SIZE + (len(body[0]) if len(body) == 1 else sum(map(len, body)))
         self.out = out
         self.argvar = argvar
         self.force = force
@@ -172,16 +173,13 @@ class Request:
         """Header and body, in bytes."""
         args = self.args
         assert args is not None
-        length = IN_HEADER_SIZE
-        for part in args.body:
-            length += len(part)
-        return length
+        return args.length
 
     def message(self) -> tuple[bytes | memoryview, ...]:
         """Header and body, as the daemon reads them."""
         args = self.args
         assert args is not None
-        header = _pack_header(self.length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
+        header = _pack_header(args.length, args.opcode, self.unique, args.nodeid, args.uid, args.gid, args.pid, 0, 0)
         return (header, *args.body)
 
 

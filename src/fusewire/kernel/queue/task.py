@@ -141,6 +141,7 @@ class Task:
         self.handlers: dict[int, Handler] = {}
         self.pending_signals: list[int] = []
         self.dying = 0  # the fatal signal it got
+        self.signalled = False  # it ever got a signal: whoever waits looks closer
         self.exited = False
         self.worker = False  # a driver runs it by itself, and it ends by itself
         self.doing = ""  # the system call it is in
@@ -174,6 +175,7 @@ class Task:
             return
         else:
             self.dying = self.dying or number
+        self.signalled = True
         if self.sleep is not None and self.signal_pending(self.sleep.mode):
             self.wake()
 

@@ -46,8 +46,7 @@ class Timeouts:
 
     def stop(self, req: Request) -> None:
         """It ended, or nobody waits for it any more."""
-        if self.deadlines:
-            self.deadlines.pop(req, None)
+        self.deadlines.pop(req, None)
 
     def _arm(self, when: int) -> None:
         assert self.call_at is not None

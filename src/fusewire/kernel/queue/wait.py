@@ -64,35 +64,32 @@ class WaitQueue:
         self, task: Task, condition: Callable[[], bool], sleep: Sleep, exclusive: bool = False
     ) -> None:
         """As :meth:`wait_event`, with a ``sleep`` that was made before: for who sleeps the same sleep again and again."""
-        if condition():
-            return
-        slept = satisfied = False
-        while True:
+        slept = False
+        while not condition():
             waiter = Waiter(task, exclusive)
             self.waiters.append(waiter)
             try:
                 if task.points:
                     await task.point("prepared to wait")
-                if not waiter.woken and not ((task.dying or task.pending_signals) and task.signal_pending(sleep.mode)):
+                if not waiter.woken and not (task.signalled and task.signal_pending(sleep.mode)):
                     if not slept and task.events is not None:
                         task.step(f"sleep on {self.name}")
                         slept = True  # only who is listened to tells that it woke up
                     task.sleep = sleep
                     await sleep
-                satisfied = condition()
-                if not satisfied and (task.dying or task.pending_signals) and task.signal_pending(sleep.mode):
+                if task.signalled and not condition() and task.signal_pending(sleep.mode):
                     task.step("interrupted by signal")
                     raise Interrupted(self.name, bool(task.dying))
             except BaseException:
-                if waiter.woken and exclusive:
-                    self.wake_one()  # the wake-up was for one of us, and it is not me
-                raise
-            finally:
                 task.sleep = None
                 if not waiter.woken:
                     self.waiters.remove(waiter)
-            if satisfied:
-                break
+                elif exclusive:
+                    self.wake_one()  # the wake-up was for one of us, and it is not me
+                raise
+            if not waiter.woken:  # it was not this queue that had the task go on
+                task.sleep = None
+                self.waiters.remove(waiter)
         if slept:
             task.step("woken up")
 
@@ -104,16 +101,18 @@ class WaitQueue:
 
     def wake_one(self) -> None:
         """Wake the non-exclusive waiters up to and with the first exclusive one (Linux's wake_up)."""
-        while self.waiters:
-            waiter = self.waiters.popleft()
+        waiters = self.waiters
+        while waiters:
+            waiter = waiters.popleft()
             waiter.wake()
             if waiter.exclusive:
                 break
 
     def wake_all(self) -> None:
         """Wake everyone."""
-        while self.waiters:
-            self.waiters.popleft().wake()
+        waiters = self.waiters
+        while waiters:
+            waiters.popleft().wake()
 
 
 class Semaphore:
