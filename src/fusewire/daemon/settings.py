@@ -58,7 +58,7 @@ def negotiate(asked: InitIn, settings: Settings, implied: InitFlag) -> tuple[Gra
     """
     offered = InitFlag(asked.flags | (asked.flags2 << 32 if asked.flags & InitFlag.INIT_EXT else 0))
     want = (DEFAULT_FLAGS | implied | settings.flags) & ~settings.refused
-    flags = (want & offered) | (InitFlag.BIG_WRITES & ~settings.refused)
+    flags = InitFlag((want & offered) | (InitFlag.BIG_WRITES & ~settings.refused))
     if flags >> 32:
         flags |= InitFlag.INIT_EXT
     max_write = min(max(PAGE_SIZE, settings.max_write), 0xFFFF * PAGE_SIZE)

@@ -145,11 +145,12 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
     read_now, write_now = device.device.read_now, device.device.write_now
     fc = device.device.connection
     buffer = memoryview(bytearray(session.buffer_size))
+    fc.readers[task] = None
     while not task.dying:
         try:
             size = None
             if task.events is None:  # nobody records: the same, without the frames in between
-                await fc.request_wait(task)
+                await fc.waitq.wait_asleep(task, fc.to_read, fc.idle, True)
                 size = read_now(task, buffer)
             if size is None:
                 size = await sys_read(task, fd, buffer)

@@ -87,6 +87,9 @@ class NotifyCode(IntEnum):
 class InitFlag(IntFlag):
     """Both words of INIT as one: ``flags`` carries bits 0-31, ``flags2`` bits 32-63."""
 
+    # Looked at with most requests: a plain int will do, where Enum's own makes a member of what & leaves.
+    __and__ = __rand__ = int.__and__  # type: ignore[assignment]
+
     ASYNC_READ = 1 << 0
     POSIX_LOCKS = 1 << 1
     FILE_OPS = 1 << 2
@@ -135,6 +138,8 @@ class InitFlag(IntFlag):
 
 class FOpenFlag(IntFlag):
     """FOPEN_*: what the daemon says of an open file (``open_out.open_flags``)."""
+
+    __and__ = __rand__ = int.__and__  # type: ignore[assignment]  # as InitFlag's
 
     DIRECT_IO = 1 << 0
     KEEP_CACHE = 1 << 1

@@ -113,7 +113,8 @@ class Caller:
         return task
 
     def _call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        host = self._driver.current
+        driver = self._driver  # what is not of the class is slow to look up here
+        host = driver.current
         task: ProgramTask | None = None if host is not None else getattr(self._threads, "task", None)
         if task is None or task.doing:
             task = self._task()
@@ -125,7 +126,7 @@ class Caller:
             host.hosts = task
         doing, task.doing = task.doing, function.__name__
         try:
-            return self._driver.run(task, function(task, *args))
+            return driver.run(task, function(task, *args))
         except OSError as error:
             name_paths(error)
             raise

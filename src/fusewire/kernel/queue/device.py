@@ -46,11 +46,13 @@ _READING, _PROCESSING, _WRITING = State.READING, State.PROCESSING, State.WRITING
 class Device:
     """One open (or cloned) /dev/fuse. An answer must come by the device that its request was read from.
 
-    Without a connection it is as /dev/fuse is before the mount: nothing but :meth:`clone` works.
+    Without a connection it is as /dev/fuse is before the mount: not ``attached``, and nothing but :meth:`clone` works.
     """
 
+    connection: Connection
+
     def __init__(self, connection: Connection | None = None) -> None:
-        self._connection: Connection | None = None
+        self.attached = False
         self.processing = RequestList("unique", "add req to fc->processing", "remove from fc->processing")
         self.io: dict[Request, None] = {}
         # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back; whoever
@@ -62,29 +64,26 @@ class Device:
             self._attach(connection)
 
     def _attach(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+        self.attached = True
         connection.devices.append(self)
 
-    @property
-    def connection(self) -> Connection:
-        """Raises EPERM before the mount."""
-        if self._connection is None:
+    def _check_attached(self) -> None:
+        if not self.attached:
             raise OSError(int(Errno.EPERM), "this /dev/fuse is not mounted")
-        return self._connection
 
     def clone(self, other: Device) -> None:
         """FUSE_DEV_IOC_CLONE: become one more device of ``other``'s connection. Raises EINVAL when this one has a connection
         already, or the other has none."""
-        if self._connection is not None or other._connection is None:
+        if self.attached or not other.attached:
             raise OSError(int(Errno.EINVAL), "a fresh /dev/fuse becomes a clone of a mounted one")
-        self._attach(other._connection)
+        self._attach(other.connection)
 
     def poll(self) -> PollEvent:
         """What poll(2) shows now: always writable; readable when a request waits; an error without a connection."""
-        fc = self._connection
-        if fc is None or not fc.connected or self not in fc.devices:
+        if not self.attached or not self.connection.connected or self not in self.connection.devices:
             return PollEvent.ERR
-        return PollEvent.OUT | (PollEvent.IN if fc.request_pending else PollEvent(0))
+        return PollEvent.OUT | (PollEvent.IN if self.connection.request_pending else PollEvent(0))
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -96,6 +95,7 @@ class Device:
         aborted (ECONNABORTED for an abort where INIT asked for that), ENOENT when the request was given up during the copy
         (read again), EINTR on a signal, and with ``nonblock`` EAGAIN instead of a wait.
         """
+        self._check_attached()
         fc = self.connection
         if len(buffer) < fc.least_buffer:
             raise OSError(int(Errno.EINVAL), f"a read buffer of {len(buffer)} bytes is too small")
@@ -132,8 +132,7 @@ class Device:
         if not fc.pending.requests or fc.interrupts or fc.forgets or task.points or not fc.connected:
             return None
         req = fc.pending.first()
-        message = req.message()
-        size = req.length
+        message, size = req.message(), req.length
         if size > LARGE or len(buffer) < size or len(buffer) < fc.least_buffer:
             return None
         self._begin_reading(task, req)
@@ -205,6 +204,7 @@ class Device:
         device) or when nobody waits any more, EPERM before the mount, and lets the caller have EIO where the answer's body does
         not fit.
         """
+        self._check_attached()
         if plain(buffers):
             now = self.write_now(task, buffers)  # type: ignore[arg-type]
             if now is not None:
@@ -315,9 +315,9 @@ class Device:
 
     def release(self, task: Task) -> None:
         """close(2), or the death of the daemon: its own requests end with ECONNABORTED; the last device ends them all."""
-        fc = self._connection
-        if fc is None or self not in fc.devices:
+        if not self.attached or self not in self.connection.devices:
             return
+        fc = self.connection
         ending = self.disconnect()
         if len(fc.devices) == 1:
             fc.abort(task)

@@ -59,10 +59,10 @@ MOVES: dict[State, frozenset[State]] = {
 class Args:
     """What the filesystem half hands over: one request, and the caller's memory for its answer.
 
-    ``body``: the buffers after the header; ``length``: of both, in bytes. ``out``: the memory that the answer's body is copied into; its length is the
-    most that is taken (bytes), and ``argvar`` allows less. ``force``: a fatal signal does not give it up; ``noreply``: no
-    answer is due. ``late``: called with an answer that came after the caller left, to give back what it granted.
-    ``end``: called with the errno (0 or negative) when a background request ends.
+    ``body``: the buffers after the header; ``length``: of both, in bytes. ``out``: the memory that the answer's body is
+    copied into; its length is the most that is taken (bytes), and ``argvar`` allows less. ``force``: a fatal signal does
+    not give it up; ``noreply``: no answer is due. ``late``: called with an answer that came after the caller left, to give
+    back what it granted. ``end``: called with the errno (0 or negative) when a background request ends.
     """
 
     __slots__ = (

@@ -77,9 +77,10 @@ class FuseAttr(FuseXattr):
         inode.acl = UNKNOWN
         inode.count += 1
         try:
-            if mask & ~STATX_BASIC:
-                if await self._statx(task, inode, file, mask) or self._fresh(inode, mask & STATX_BASIC, sync):
-                    return
+            if mask & ~STATX_BASIC and (
+                await self._statx(task, inode, file, mask) or self._fresh(inode, mask & STATX_BASIC, sync)
+            ):
+                return
             await self._getattr(task, inode, file)
         finally:
             inode.put(task)

@@ -41,6 +41,8 @@ from .open_flags import opened, sent
 from .permission import SUID_SGID
 from .program import ProgramTask
 
+_PARALLEL = int(FOpenFlag.DIRECT_IO | FOpenFlag.PARALLEL_DIRECT_WRITES)
+
 
 class FuseFile(FuseWriteback):
     """Operations by open file."""
@@ -142,9 +144,8 @@ class FuseFile(FuseWriteback):
         inode = file.inode
         if inode.state & BAD:
             raise bad_inode()
-        parallel = FOpenFlag.DIRECT_IO | FOpenFlag.PARALLEL_DIRECT_WRITES
         if (
-            file.open_flags & parallel == parallel
+            file.open_flags & _PARALLEL == _PARALLEL
             and not file.flags & os.O_APPEND
             and offset + len(data) <= inode.attr.size
         ):
@@ -212,7 +213,7 @@ class FuseFile(FuseWriteback):
         if not file.opened:
             return
         opcode = Opcode.RELEASEDIR if file.inode.is_dir else Opcode.RELEASE
-        flags = ReleaseFlag.FLOCK_UNLOCK if file.flocked else ReleaseFlag(0)
+        flags = ReleaseFlag.FLOCK_UNLOCK if file.flocked else 0
         owner = self.lock_owner(file) if file.flocked else 0
         release = ReleaseIn(file.fh, file.flags | os.O_RDONLY, flags, owner)
         self.send_release(task, opcode, file.inode.nodeid, release)

@@ -14,6 +14,7 @@ from .program import ProgramTask
 
 _FOPEN_DIRECT_IO = int(FOpenFlag.DIRECT_IO)
 _READ_LOCKOWNER = int(ReadFlag.LOCKOWNER)
+_LOCKOWNER, _KILL_SUIDGID = int(WriteFlag.LOCKOWNER), int(WriteFlag.KILL_SUIDGID)
 
 
 def is_direct(file: File) -> bool:
@@ -62,12 +63,12 @@ class FuseIo(FuseReaddir):
     async def send_write(self, task: ProgramTask, file: File, part: memoryview, offset: int) -> int:
         """One WRITE; how many bytes the daemon took. Raises EIO for more than it was given."""
         direct = file.open_flags & _FOPEN_DIRECT_IO
-        flags = WriteFlag(0)
+        flags = 0
         if (direct or self.flags & InitFlag.HANDLE_KILLPRIV_V2) and not task.program.cred.capable:
-            flags = WriteFlag.KILL_SUIDGID
+            flags = _KILL_SUIDGID
         owner = 0
         if direct:
-            flags |= WriteFlag.LOCKOWNER
+            flags |= _LOCKOWNER
             owner = self.lock_owner(task.program.files)
         asked = WriteIn(file.fh, offset, len(part), flags, owner, file.flags)
         body = self.pack(WRITE_IN, asked)

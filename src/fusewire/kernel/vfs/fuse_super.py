@@ -88,7 +88,7 @@ class FuseSuper(FuseNotify):
             self.connection.refuse()
             return
         flags = InitFlag(out.flags | (out.flags2 << 32 if out.flags & InitFlag.INIT_EXT else 0))
-        self.flags = flags & OFFERED
+        self.flags = InitFlag(flags & OFFERED)
         pages = DEFAULT_MAX_PAGES
         if flags & InitFlag.MAX_PAGES:
             pages = min(MAX_PAGES_LIMIT, max(1, out.max_pages))
