@@ -97,6 +97,28 @@ class Inline(Driver):
             self.before_call(coroutine)
         if self._lent:
             self._check_lent(coroutine)
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            trap = coroutine.send(None)
+        except StopIteration as stop:  # it never slept: all was cached
+            result = stop.value
+        except BaseException as raised:
+            error = raised
+        else:
+            frame = self._run_on(task, coroutine, trap)
+            result, error = frame.result, frame.error
+        if not self._runs:
+            if self._ready or self._outside:
+                self.quiesce()
+            if self._failure is not None:
+                self._raise_failure()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def _run_on(self, task: Task, coroutine: Coro[Any], trap: Any) -> Frame:
+        """The rest of a call that came to ``trap``; meanwhile everybody has a turn."""
         frame = Frame(task, coroutine, False)
         ready, runs, frames = self._ready, self._runs, self._frames
         beneath = frames.get(task)
@@ -104,7 +126,8 @@ class Inline(Driver):
         runs.append(frame)
         step = self._step
         try:
-            step(frame)
+            if trap is not task.sleep:
+                step(frame, trap)
             while not frame.done:
                 if ready:
                     step(frames[ready.popleft()])
@@ -116,15 +139,7 @@ class Inline(Driver):
                 del frames[task]
             else:
                 frames[task] = beneath
-        if not runs:
-            if ready or self._outside:
-                self.quiesce()
-            if self._failure is not None:
-                self._raise_failure()
-        if frame.error is not None:
-            raise frame.error
-        result: T = frame.result
-        return result
+        return frame
 
     def _check_lent(self, coroutine: Coro[Any]) -> None:
         if self._lent != threading.get_ident():
@@ -195,10 +210,12 @@ class Inline(Driver):
                 break
         return left
 
-    def _step(self, frame: Frame) -> None:
-        """Run one coroutine until it sleeps or ends."""
+    def _step(self, frame: Frame, trap: Any = None) -> None:
+        """Run one coroutine (that came to ``trap``) until it sleeps or ends."""
         try:
-            if frame.throw is None:
+            if trap is not None:
+                pass
+            elif frame.throw is None:
                 trap = frame.send(None)
             else:
                 error, frame.throw = frame.throw, None

@@ -117,7 +117,7 @@ class Layout(Generic[T]):
             behind = first + length
 
             if behind == len(self._struct.unpack(bytes(self.size))):
-                return lambda values: plain((*values[:first], make_inner(values[first:])))
+                return lambda values: plain(values[:first] + (make_inner(values[first:]),))  # noqa: RUF005  (a star costs more)
 
             def one_nested(values: tuple[Any, ...]) -> T:
                 return plain((*values[:first], make_inner(values[first:behind]), *values[behind:]))

@@ -6,13 +6,14 @@ Names are the diagram's: ``unused_list`` (the pool), ``pending``, ``waitq``, :me
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.codec import IN_HEADER_SIZE
 from ...wire.errno import Errno, error_name
-from ...wire.flags import MIN_READ_BUFFER
+from ...wire.flags import MIN_READ_BUFFER, Opcode
 from ...wire.layouts import WRITE_IN
 from ...wire.table import LATEST, Dialect
 from .background import Background
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 _PENDING, _FINISHED = State.PENDING, State.FINISHED
 
 Notify = Callable[[Task, int, bytes], Awaitable[None]]
+
+
+@functools.cache
+def _answered(opcode: Opcode, error: int) -> str:
+    return f"{opcode.name} answered {error_name(error)}"
 
 
 async def _no_notifications(task: Task, code: int, body: bytes) -> None:
@@ -88,7 +94,7 @@ class Connection(InputQueue):
                 self.waitq.wake_one()
                 await self._wait_answer(task, req)
             if req.error:
-                raise OSError(req.error, f"{args.opcode.name} answered {error_name(req.error)}")
+                raise OSError(req.error, _answered(args.opcode, req.error))
             return req.answered
         except GeneratorExit:  # whoever drives the task drops it: nobody is there to give anything back
             req.detached = True

@@ -35,17 +35,20 @@ class UserPages(abc.ABC):
 
 
 Source = Memory | UserPages
+Into = bytearray | memoryview
 
 
 LARGE = 1 << 18  # bytes, some 20 microseconds: what is longer is copied outside the kernel's lock
 
 
-def copy_whole(task: Task, req: Request, pieces: Iterable[Memory], into: memoryview, what: str) -> None:
+def copy_whole(task: Task, req: Request, pieces: Sequence[Memory], into: Into, what: str) -> None:
     """Copy ``pieces`` one after the other into ``into``, with nobody coming between, and tell so in the words ``what``."""
     if task.events is not None:
         task.step(what, req.unique)
     if req.aborted:
         check_given_up(req)
+    if len(pieces) == 2 and len(pieces[1]) <= PAGE_SIZE:  # a header and a few bytes, as most are
+        pieces = (b"".join(pieces),)
     at = 0
     for piece in pieces:
         end = at + len(piece)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...wire.codec import IN_HEADER_SIZE, OUT_HEADER_SIZE
 from ...wire.errno import MAX_ERRNO, Errno
-from ...wire.flags import Opcode, PollEvent
+from ...wire.flags import PAGE_SIZE, Opcode, PollEvent
 from ...wire.layouts import (
     BATCH_FORGET_IN,
     FORGET_IN,
@@ -220,7 +220,7 @@ class Device:
         await task.point("removed from processing")
         try:
             if not req.detached:
-                await copy_pages(task, req, body, _room(req, header, length), "copy write buffer to req")
+                await copy_pages(task, req, body, memoryview(_room(req, header, length)), "copy write buffer to req")
             else:
                 body = body if plain(body) else (await copy_from_user(task, body),)
                 check_given_up(req)
@@ -354,10 +354,10 @@ def _split(buffers: Sequence[Source], length: int) -> tuple[OutHeader, Sequence[
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
     if len(first) == OUT_HEADER_SIZE:
         return header, rest
-    return header, (memoryview(first)[OUT_HEADER_SIZE:], *rest)
+    return header, (first[OUT_HEADER_SIZE:] if length <= PAGE_SIZE else memoryview(first)[OUT_HEADER_SIZE:], *rest)
 
 
-def _room(req: Request, header: OutHeader, length: int) -> memoryview:
+def _room(req: Request, header: OutHeader, length: int) -> bytearray | memoryview:
     """The caller's memory for the answer's body. Raises EINVAL for one that does not fit it."""
     args = req.args
     assert args is not None
@@ -372,7 +372,7 @@ def _room(req: Request, header: OutHeader, length: int) -> memoryview:
             int(Errno.EINVAL),
             f"{args.opcode.name} answered with {answered} bytes of body, {room} are right",
         )
-    return memoryview(args.out or b"")
+    return args.out or bytearray()
 
 
 def _message(opcode: Opcode, unique: int, nodeid: int, body: bytes) -> bytes:

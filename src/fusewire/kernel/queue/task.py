@@ -226,7 +226,7 @@ def traced(
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
             task: Any = args[index]
             if task.events is None:
-                return function(*args, **kwargs)
+                return function(*args, **kwargs) if kwargs else function(*args)  # type: ignore[call-arg]
             return recorded(task, task.events, *args, **kwargs)
 
         return wrapper

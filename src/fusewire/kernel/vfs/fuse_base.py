@@ -105,12 +105,13 @@ class FuseBase(Super):
         """A request whose answer is one struct."""
         if self.old:
             return await self._ask_old(task, Args(opcode, nodeid, body, late=late, creds=task.creds), layout)
-        out = self.take_memory(layout.size)
+        free = self._slab[layout.size]  # take_memory, give_memory
+        out = free.pop() if free else bytearray(layout.size)
         try:
             await self.connection.call(task, Args(opcode, nodeid, body, out, late=late, creds=task.creds))
             return layout.unpack(out)
         finally:
-            self.give_memory(out)
+            free.append(out)
 
     async def _ask_old(self, task: ProgramTask, args: Args, layout: Layout[T]) -> T:
         """The daemon's struct ends before ours does."""

@@ -57,8 +57,9 @@ class Inode:
     """
 
     __slots__ = (
-        "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "link",
-        "listing", "locks", "name", "nlookup", "nodeid", "own_semaphore", "pages", "pipe", "sb", "state", "writecount",
+        "acl", "aliases", "attr", "attr_expires", "attr_version", "btime", "count", "generation", "inval_mask", "is_dir",
+        "is_link", "is_reg", "link", "listing", "locks", "name", "nlookup", "nodeid", "own_semaphore", "pages", "pipe",
+        "sb", "state", "writecount",
     )  # fmt: skip
 
     def __init__(self, sb: Super, nodeid: int, generation: int, attr: Attr, name: bytes) -> None:
@@ -66,6 +67,8 @@ class Inode:
         self.nodeid = nodeid
         self.generation = generation
         self.attr = attr
+        kind = stat.S_IFMT(attr.mode)  # for good: an answer of another one is of another inode
+        self.is_dir, self.is_reg, self.is_link = kind == stat.S_IFDIR, kind == stat.S_IFREG, kind == stat.S_IFLNK
         self.attr_expires = 0
         self.attr_version = 0
         self.inval_mask = STATX_BASIC | STATX_BTIME
@@ -91,18 +94,6 @@ class Inode:
             name = self.name.decode("utf-8", "backslashreplace")
             self.own_semaphore = Semaphore(f'inode semaphore for "{name}"', self.sb.connection)
         return self.own_semaphore
-
-    @property
-    def is_dir(self) -> bool:
-        return stat.S_ISDIR(self.attr.mode)
-
-    @property
-    def is_reg(self) -> bool:
-        return stat.S_ISREG(self.attr.mode)
-
-    @property
-    def is_link(self) -> bool:
-        return stat.S_ISLNK(self.attr.mode)
 
     @property
     def mode(self) -> int:
