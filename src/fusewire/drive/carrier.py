@@ -72,10 +72,14 @@ class Carrier:
         task.opaque = True
         fc = self.device.connection
         buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
+        fc.readers[task] = None
         try:
             while fc.connected and not task.dying:
-                await fc.request_wait(task)
-                if self._unread():
+                if task.events is None:  # the same, without the frames in between
+                    await fc.waitq.wait_asleep(task, fc.to_read, fc.idle, True)
+                else:
+                    await fc.request_wait(task)
+                if self._maybe_unread and self._unread():
                     if not await self._room(task):
                         break
                     continue
@@ -111,12 +115,12 @@ class Carrier:
         """From the daemon to the kernel half; when the daemon dies, its descriptors close with it."""
         task.opaque = True
         fc = self.device.connection
-        sources = (self.link.fd, *self._ends)
+        readable, receive, sources = self.driver.readable, self.link.receive, (self.link.fd, *self._ends)
         buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
         try:
             while fc.connected and not task.dying:
-                await self.driver.readable(task, *sources)
-                size = self.link.receive(buffer)
+                await readable(task, *sources)
+                size = receive(buffer)
                 if size:
                     if not self._take_now(task, answer := buffer[:size]):
                         await self._take(task, fd, answer)

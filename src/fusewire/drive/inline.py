@@ -56,6 +56,7 @@ class Inline(Driver):
         self._outside: dict[Task, tuple[int, ...]] = {}  # who waits for which descriptors
         self._polled: dict[Task, tuple[int, ...]] = {}
         self._poll = select.poll()  # for those in ``_polled``
+        self._watchers: dict[int, list[Task]] = {}  # the same, by descriptor
         self._lent = 0  # the thread that alone may make calls
         self.busy_outside: Callable[[], bool] = lambda: False
 
@@ -187,13 +188,13 @@ class Inline(Driver):
         """Wait for the outside, at most so long; whether anyone can go on."""
         if self._polled != self._outside:  # mostly it is the same one that waits, again and again
             self._polled = dict(self._outside)
-            self._poll = select.poll()
-            for fds in self._polled.values():
+            self._poll, self._watchers = select.poll(), {}
+            for task, fds in self._polled.items():
                 for fd in fds:
                     self._poll.register(fd, select.POLLIN)
-        readable = {fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)}
-        for task, fds in self._polled.items():
-            if not readable.isdisjoint(fds):
+                    self._watchers.setdefault(fd, []).append(task)
+        for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+            for task in self._watchers[fd]:
                 task.wake()
         return bool(self._ready)
 
