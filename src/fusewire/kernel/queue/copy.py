@@ -47,8 +47,10 @@ def copy_whole(task: Task, req: Request, pieces: Sequence[Memory], into: Into, w
         task.step(what, req.unique)
     if req.aborted:
         check_given_up(req)
-    if len(pieces) == 2 and len(pieces[1]) <= PAGE_SIZE:  # a header and a few bytes, as most are
-        pieces = (b"".join(pieces),)
+    if len(pieces) == 2 and len(pieces[1]) <= PAGE_SIZE:  # a header and a few bytes, as most requests are
+        whole = b"".join(pieces)
+        into[: len(whole)] = whole
+        return
     at = 0
     for piece in pieces:
         end = at + len(piece)

@@ -354,7 +354,8 @@ def _split(buffers: Sequence[Source], length: int) -> tuple[OutHeader, Sequence[
         raise OSError(int(Errno.EINVAL), f"the header says {header.len} bytes, {length} came")
     if len(first) == OUT_HEADER_SIZE:
         return header, rest
-    return header, (first[OUT_HEADER_SIZE:] if length <= PAGE_SIZE else memoryview(first)[OUT_HEADER_SIZE:], *rest)
+    body = first[OUT_HEADER_SIZE:] if length <= PAGE_SIZE else memoryview(first)[OUT_HEADER_SIZE:]
+    return header, (body, *rest) if rest else (body,)
 
 
 def _room(req: Request, header: OutHeader, length: int) -> bytearray | memoryview:
