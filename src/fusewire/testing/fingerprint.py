@@ -39,8 +39,8 @@ SETTLED: dict[type, frozenset[str]] = {
     RequestPool: frozenset({"connection", "free", "limit", "reserve"}),  # of those that are free: see fingerprint()
     Background: frozenset({"connection"}),
     Timeouts: frozenset({"call_at", "clock", "connection"}),
-    Connection: frozenset({"_idle", "call_at", "clock", "notify", "number", "policy"}),
-    Device: frozenset({"_connection", "take_back", "unread"}),
+    Connection: frozenset({"call_at", "clock", "idle", "notify", "number", "policy"}),
+    Device: frozenset({"connection", "take_back", "unread"}),
 }
 # Containers that an object never changes for others, and nobody else has.
 OWN: dict[type, tuple[str, ...]] = {
