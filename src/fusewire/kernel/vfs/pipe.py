@@ -64,7 +64,7 @@ class Pipe(Super):
         self.opening: list[ProgramTask] = []
         if inode is None:
             attr = Attr(self.number, mode=stat.S_IFIFO | 0o600, nlink=1, blksize=PAGE_SIZE)
-            inode = Inode(self, self.number, 0, attr)
+            inode = Inode(self, self.number, 0, attr, b"pipe")
         self.inode = inode
         self.root = inode.aliases[0] if inode.aliases else Dentry(b"", None, inode)
         self.rd_wait = WaitQueue(f"data in {self.name}")
