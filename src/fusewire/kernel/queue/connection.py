@@ -85,14 +85,7 @@ class Connection(InputQueue):
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
-            if task.events is not None or task.points:
-                await self.request_send(task, req)
-            else:  # nobody looks on: the same, without the frames in between
-                if self.timeouts.limit:
-                    self.timeouts.start(req)
-                self.queue_pending(task, req)
-                self.waitq.wake_one()
-                await self._wait_answer(task, req)
+            await self.request_send(task, req)
             if req.error:
                 raise OSError(req.error, _answered(args.opcode, req.error))
             return req.answered
@@ -194,7 +187,8 @@ class Connection(InputQueue):
         req.key = req.unique = self.reqctr
         self.pending.add(task, req, _PENDING)
 
-    async def _wait_answer(self, task: Task, req: Request) -> None:
+    @traced()
+    async def request_wait_answer(self, task: Task, req: Request) -> None:
         """Sleep on ``req->waitq`` until the answer is in; what a signal does meanwhile is the policy's."""
         while req.state is not _FINISHED:
             try:
@@ -204,8 +198,6 @@ class Connection(InputQueue):
                     raise
             if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
                 raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
-
-    request_wait_answer = traced("request_wait_answer")(_wait_answer)
 
     async def _interrupted(self, task: Task, req: Request, why: Interrupted) -> bool:
         """The wait for the answer was interrupted: whether the caller has left."""
