@@ -122,7 +122,7 @@ FAULTS = [
         "check_given_up",
         "if req.aborted:",
         "if False:",
-        "KeyError",
+        "invariant 10",
     ),
     Fault(
         "a caller leaves while its page is copied",
@@ -138,7 +138,7 @@ FAULTS = [
         "_leave",
         "self.pending.remove(task, req)",
         "pass",
-        "cannot go to FINISHED",
+        "invariant 1 ",
     ),
     Fault(
         "the last device closes and nobody is freed",
@@ -154,7 +154,7 @@ FAULTS = [
         "disconnect",
         "if req.give_up()",
         "if False",
-        "still waits after an abort",
+        "invariant 10",
     ),
     Fault(
         "background requests are not counted down",
@@ -189,7 +189,7 @@ FAULTS = [
         "queue_pending",
         "self.reqctr += 2",
         "self.reqctr = 2",
-        "waits on req->waitq",
+        "invariant 1 ",
     ),
 ]
 

@@ -23,7 +23,7 @@ from .stuck import STEP_SECONDS, Blocked, look_at, watched
 
 
 class Scene:
-    """What a scenario has set up. ``check`` raises when something is wrong after a step, ``end`` when nobody can go on;
+    """What a scenario has set up. ``check`` raises when something is wrong with a state, ``end`` when nobody can go on;
     both may be replaced. ``roots`` is what the state consists of beside the tasks; ``columns`` are the sides of a diagram: by
     their titles, the numbers of their tasks."""
 
@@ -34,7 +34,7 @@ class Scene:
         self.roots = roots
 
     def check(self) -> None:
-        """After each step."""
+        """After each step that was not made before."""
 
     def end(self) -> None:
         """When nobody can go on. Raises :class:`Stuck` when someone waits for ever."""
@@ -67,12 +67,14 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What an exploration has seen. ``complete``: every schedule within the bound was tried, or led to a known state."""
+    """What an exploration has seen. ``complete``: every schedule within the bound was tried, or led to a known state.
+    ``checked``: the steps that led to where no run had been, and were looked at; the others repeat how one gets there."""
 
     findings: tuple[Finding, ...]
     schedules: int
     states: int
     steps: int
+    checked: int
     seconds: float
     complete: bool
 
@@ -80,8 +82,9 @@ class Report(NamedTuple):
         rate = self.steps / self.seconds if self.seconds else 0
         how = "complete" if self.complete else "not complete"
         return (
-            f"{self.schedules} schedules, {self.states} distinct states, {self.steps} checked steps in"
-            f" {self.seconds:.1f} s ({rate:.0f} a second), {how}; {len(self.findings)} findings"
+            f"{self.schedules} schedules, {self.states} distinct states, {self.steps} steps"
+            f" ({self.checked} of them new, and checked) in {self.seconds:.1f} s ({rate:.0f} a second), {how};"
+            f" {len(self.findings)} findings"
         )
 
 
@@ -91,6 +94,7 @@ class _Run:
     def __init__(self, scenario: Scenario, limit: int, events: EventStream | None = None) -> None:
         self.driver = Scheduled(limit=limit, events=events)
         self.choices: list[int] = []  # who went on, step by step
+        self.checked = 0
         look_at(self)
         self.scene = scenario(self.driver)
 
@@ -103,8 +107,8 @@ class _Run:
         current = self.current
         return current if current in self.driver.ready else min(self.driver.ready)
 
-    def go(self, pid: int) -> None:
-        """One step of the task ``pid``, then the check."""
+    def go(self, pid: int, *, check: bool = True) -> None:
+        """One step of the task ``pid``, then the check: but for a step that another run has made."""
         driver = self.driver
         task = driver.ready.get(pid)
         if task is None:
@@ -119,7 +123,9 @@ class _Run:
         driver.advance_task(task)
         if driver.failure is not None:
             raise driver.failure
-        self.scene.check()
+        if check:
+            self.checked += 1
+            self.scene.check()
 
     def go_on(self) -> bool:
         """False at the end, when nobody can go on."""
@@ -185,7 +191,9 @@ def explore(
             break
         run = _Run(scenario, limit)
         try:
-            for pid in way:
+            for pid in way[:-1]:
+                run.go(pid, check=False)
+            for pid in way[-1:]:
                 run.go(pid)
             search.go_on(run, look)
         except Nondeterministic:
@@ -194,12 +202,14 @@ def explore(
             findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
         finally:
             search.steps += len(run.choices)
+            search.checked += run.checked
             run.driver.close()
         progress(search.schedules, len(search.gone))
     states = max(len(search.gone), len(probing.states))
     complete = search.done and len(findings) < stop_at
     steps = search.steps + probing.steps
-    return Report(tuple(findings), search.schedules, states, steps, time.monotonic() - began, complete)
+    seconds = time.monotonic() - began
+    return Report(tuple(findings), search.schedules, states, steps, search.checked, seconds, complete)
 
 
 class _Search:
@@ -209,7 +219,7 @@ class _Search:
     def __init__(self, scenario: Scenario, preemptions: int, hashing: bool, limit: int) -> None:
         self.hashing = hashing
         self.gone: dict[int, int] = {}  # by state: who has gone on from it, as bits
-        self.schedules = self.steps = 0
+        self.schedules = self.steps = self.checked = 0
         # By the preemptions that they cost: the choices up to a state, that state, and who is to go on from it.
         self._left: list[list[tuple[array[int], int, int]]] = [[] for _ in range(preemptions + 1)]
         self._left[0].append((array("I"), 0, 0))
@@ -279,7 +289,7 @@ class _Probing:
             again = _Run(self.scenario, self.limit)
             try:
                 for pid in run.choices:
-                    again.go(pid)
+                    again.go(pid, check=False)
                 probe(again.scene)
             finally:
                 self.steps += len(again.choices)
@@ -309,7 +319,7 @@ def sample(
             steps += len(run.choices)
             run.driver.close()
         progress(number, 0)
-    return Report(tuple(findings), number, 0, steps, time.monotonic() - began, False)
+    return Report(tuple(findings), number, 0, steps, steps, time.monotonic() - began, False)
 
 
 def _go_by(run: _Run, choose: Choose) -> None:

@@ -24,9 +24,11 @@ from ..kernel.queue.pool import RequestPool
 from ..kernel.queue.request import RequestList
 from ..kernel.queue.timeouts import Timeouts
 from ..wire.layout import Layout
+from .invariants import QueueInvariants
 
 _ATOMS = (type(None), bool, int, float, str, bytes, type, types.BuiltinFunctionType, types.ModuleType)
-_LOOKS_BACK = (EventStream, Driver, Kernel, Process)  # what they hold that matters is reached through tasks and roots
+# What these hold that matters is reached through tasks and roots.
+_LOOKS_BACK = (EventStream, Driver, Kernel, Process, QueueInvariants)
 _CONSTANT = (enum.Enum, Layout, Policy)  # each is the same object in every run
 # What an object has from the moment it is made, and what is known from its place: the same in every run.
 SETTLED: dict[type, frozenset[str]] = {

@@ -34,7 +34,7 @@ class Invariant(NamedTuple):
 
     says: str
     policies: frozenset[str]
-    at_step: Callable[[Invariants], Iterator[str]]
+    at_step: Callable[[QueueInvariants], Iterator[str]]
     at_rest: Callable[[Invariants], Iterator[str]]
 
 
@@ -98,7 +98,26 @@ class Witness:
             self.faults.append((7, ALL, what))
 
 
-class Invariants:
+class QueueInvariants:
+    """What of the twelve a state of a queue shows by itself, for the policy that it has."""
+
+    def __init__(self, fc: Connection) -> None:
+        self.fc = fc
+        self._active = [one for one in INVARIANTS if fc.policy.name in one.policies]
+        self._at_step = [one for one in self._active if one.at_step is not _nothing]
+
+    def check(self) -> None:
+        """Raises :class:`Broken`."""
+        for invariant in self._at_step:
+            for what in invariant.at_step(self):
+                raise Broken(INVARIANTS.index(invariant) + 1, what)
+
+    @property
+    def requests(self) -> Iterator[Request]:
+        return iter(self.fc.unused_list.in_use)
+
+
+class Invariants(QueueInvariants):
     """Watches one mount. ``after_step`` is a hook of the driver; call ``at_rest`` when nobody can go on any more.
 
     The kernel must record its events (``Kernel(trace=True)``), for what happens between two steps.
@@ -107,23 +126,20 @@ class Invariants:
     def __init__(self, mount: Mount, witness: Witness | None = None) -> None:
         if mount.kernel.events is None:
             raise ValueError("the invariants read the event stream: Kernel(trace=True)")
+        super().__init__(mount.connection)
         self.mount = mount
-        self.fc: Connection = mount.connection
         self.events = mount.kernel.events
         self.witness = witness
         self.checked = 0
         self.read: dict[int, bool] = {}  # uniques that a daemon has read; whether their answer was accepted
         self.gone: set[int] = set()  # uniques that were withdrawn before anyone had read them
         self._pending: dict[int, bool] = {}  # as of the last step; whether they are forced
-        self._active = [one for one in INVARIANTS if self.fc.policy.name in one.policies]
 
     def after_step(self, task: Task) -> None:
         """Raises :class:`Broken`."""
         self.checked += 1
         self._read_events()
-        for invariant in self._active:
-            for what in invariant.at_step(self):
-                raise Broken(INVARIANTS.index(invariant) + 1, what)
+        self.check()
         if self.witness is not None and self.witness.faults:
             number, policies, what = self.witness.faults[0]
             if self.fc.policy.name in policies:
@@ -157,16 +173,12 @@ class Invariants:
                     raise Broken(6, f"request {unique} was withdrawn")
         self._pending = {req.unique: bool(req.args and req.args.force) for req in self.fc.pending}
 
-    @property
-    def requests(self) -> Iterator[Request]:
-        return iter(self.fc.unused_list.in_use)
 
-
-def _nothing(watch: Invariants) -> Iterator[str]:
+def _nothing(watch: QueueInvariants) -> Iterator[str]:
     return iter(())
 
 
-def _one_place(watch: Invariants) -> Iterator[str]:
+def _one_place(watch: QueueInvariants) -> Iterator[str]:
     fc = watch.fc
     places: Counter[Request] = Counter()
     for where, state in (
@@ -190,7 +202,7 @@ def _one_place(watch: Invariants) -> Iterator[str]:
             yield f"{req!r} is on fc->unused_list"
 
 
-def _nobody_sleeps_on_the_finished(watch: Invariants) -> Iterator[str]:
+def _nobody_sleeps_on_the_finished(watch: QueueInvariants) -> Iterator[str]:
     for req in watch.requests:
         if req.finished and any(waiter.task.sleep is not None and not waiter.woken for waiter in req.waitq.waiters):
             yield f"{req!r} has ended, and its caller sleeps on"
@@ -202,7 +214,7 @@ def _all_given_back(watch: Invariants) -> Iterator[str]:
             yield f"{req!r} was never given back"
 
 
-def _counted(watch: Invariants) -> Iterator[str]:
+def _counted(watch: QueueInvariants) -> Iterator[str]:
     fc = watch.fc
     least = len(fc.unused_list.in_use) + len(fc.background.owed)
     if fc.num_waiting < least:
@@ -216,7 +228,7 @@ def _counted_at_rest(watch: Invariants) -> Iterator[str]:
         yield f"num_waiting is {watch.fc.num_waiting} after the end"
 
 
-def _interrupts(watch: Invariants) -> Iterator[str]:
+def _interrupts(watch: QueueInvariants) -> Iterator[str]:
     fc = watch.fc
     for unique, req in fc.interrupts.items():
         if req.unique != unique or req.state not in (State.PROCESSING, State.ORPHANED):
@@ -229,7 +241,7 @@ def _interrupts(watch: Invariants) -> Iterator[str]:
         yield f"the policy {fc.policy.name} sends no INTERRUPT"
 
 
-def _callers_wait(watch: Invariants) -> Iterator[str]:
+def _callers_wait(watch: QueueInvariants) -> Iterator[str]:
     for req in watch.requests:
         args = req.args
         read = req.state in (State.PROCESSING, State.WRITING, State.ORPHANED)
@@ -265,7 +277,7 @@ def _nlookup(watch: Invariants) -> Iterator[str]:
             yield f"the daemon granted node {node} {granted} times more than were given back, {here} are known here"
 
 
-def _checked_answers(watch: Invariants) -> Iterator[str]:
+def _checked_answers(watch: QueueInvariants) -> Iterator[str]:
     for req in watch.requests:
         args = req.args
         if args is None or not req.finished or req.error:
@@ -275,7 +287,7 @@ def _checked_answers(watch: Invariants) -> Iterator[str]:
             yield f"{req!r} took an answer of {req.answered} bytes, {room} are right"
 
 
-def _background(watch: Invariants) -> Iterator[str]:
+def _background(watch: QueueInvariants) -> Iterator[str]:
     fc, background = watch.fc, watch.fc.background
     queued = len(background.bg_queue)
     under_way = sum(req.background for req in watch.requests)
@@ -294,7 +306,7 @@ def _background(watch: Invariants) -> Iterator[str]:
             yield f"{stuck[0].task!r} sleeps on fc->blocked_waitq, and nothing is blocked"
 
 
-def _over(watch: Invariants) -> Iterator[str]:
+def _over(watch: QueueInvariants) -> Iterator[str]:
     fc = watch.fc
     if fc.connected:
         return
@@ -319,7 +331,7 @@ def _no_notification_waits(watch: Invariants) -> Iterator[str]:
                     yield f"{task!r} notifies and waits for {owner!r}, whose request only it could answer"
 
 
-def _init_first(watch: Invariants) -> Iterator[str]:
+def _init_first(watch: QueueInvariants) -> Iterator[str]:
     fc = watch.fc
     if fc.initialized and not fc.refused:
         return

@@ -41,6 +41,7 @@ from ..wire.layouts import (
 )
 from ..wire.table import LATEST
 from .explore import Scenario, Scene, Stuck
+from .invariants import QueueInvariants
 from .schedule import Scheduled
 
 FOREVER = 1 << 40  # seconds
@@ -65,6 +66,7 @@ class QueueScene(Scene):
         self.memory: list[bytearray] = []  # that was freed, and will be used again
         self.begun = 0  # of the callers
         self._pid = 0
+        self.invariants = QueueInvariants(self.fc)
         super().__init__(driver, self.fc, self.back, self.memory)
 
     def task(self, name: str) -> Task:
@@ -112,6 +114,9 @@ class QueueScene(Scene):
         header = IN_HEADER.unpack(buffer)
         if header.opcode != Opcode.INTERRUPT and not task.dying:
             await self.device.write(task, (_reply(header, _answer_for(header.nodeid)),))
+
+    def check(self) -> None:
+        self.invariants.check()
 
     def end(self) -> None:
         """Everyone came back, but for those whose request a worker had read that was killed: only a signal or an abort ends
@@ -237,7 +242,11 @@ class FileScene(Scene):
             known.stat(name)
         driver.go()
         self.handler = handler
+        self.invariants = QueueInvariants(self.fc)
         super().__init__(driver, self.fc, self.mount.sb.inodes)
+
+    def check(self) -> None:
+        self.invariants.check()
 
     def program(self, comm: str, script: Callable[[ProgramTask], Coroutine[Any, Any, Any]]) -> ProgramTask:
         """A program that does ``script`` and exits."""
