@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from conftest import real_mount, wait_until
 
 from fusewire import InitFlag, Kernel, Opened, Process, Settings
 from fusewire.drive import Mount
@@ -95,6 +98,52 @@ class WritingBack(Recorded):
     """With WRITEBACK_CACHE."""
 
     settings = Settings(flags=InitFlag.WRITEBACK_CACHE, refused=InitFlag.AUTO_INVAL_DATA)
+
+
+class Tuned(Recorded):
+    """One long file, whose contents are zeros."""
+
+    settings = Settings(refused=InitFlag.AUTO_INVAL_DATA)
+    PAGES = 4096
+
+    def __init__(self) -> None:
+        super().__init__({"f": b""})
+
+    def reads(self) -> list[tuple[int, int]]:
+        """Which pages were asked for: the first, and how many."""
+        return [(one[1] // PAGE_SIZE, one[2] // PAGE_SIZE) for one in self.asked if one[0] == "READ"]
+
+
+DAEMON = """
+import sys, fusewire
+from fusewire.filesystems import MemoryFS
+
+class Recorded(MemoryFS):
+    entry_timeout = attr_timeout = 1000.0
+    settings = fusewire.Settings(refused=fusewire.InitFlag.AUTO_INVAL_DATA)
+    log = open(sys.argv[1] + ".log", "w", buffering=1)
+
+    def read(self, ino, fh, offset, size):
+        self.log.write(f"{offset // 4096} {size // 4096}\\n")
+        return super().read(ino, fh, offset, size)
+
+fusewire.run(Recorded({"f": b""}), sys.argv[1])
+"""
+
+
+def reads_on_linux(mountpoint: Path, reader: str, count: int) -> list[tuple[int, int]]:
+    """What :meth:`Tuned.reads` is when the Python program ``reader`` runs on a mount of Linux's, where ``f`` is the file; waits
+    for ``count`` of them."""
+    log = Path(f"{mountpoint}.log")
+
+    def reads() -> list[tuple[int, int]]:
+        found = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+        return [(first, pages) for first, pages in found]
+
+    with real_mount(mountpoint, DAEMON) as mounted:
+        mounted.run("python3", "-c", f"import os; os.truncate('f', {Tuned.PAGES * PAGE_SIZE})\n{reader}")
+        wait_until(lambda: len(reads()) >= count)
+        return reads()
 
 
 class World:

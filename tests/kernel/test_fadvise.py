@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cached import Recorded, world
-from conftest import real_mount, wait_until
+from cached import Tuned, reads_on_linux, world
 
-from fusewire import InitFlag, Settings
 from fusewire.wire.flags import PAGE_SIZE
-
-PAGES = 4096  # of the file
 
 
 class Case(NamedTuple):
@@ -51,18 +46,12 @@ CASES = {
 }
 
 
-class Tuned(Recorded):
-    settings = Settings(refused=InitFlag.AUTO_INVAL_DATA)
-
-    def __init__(self) -> None:
-        super().__init__({"f": b""})
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_advice_asks_what_linux_asks(case: Case) -> None:
-    with world(Tuned()) as w:
+    filesystem = Tuned()
+    with world(filesystem) as w:
         process = w.process
-        process.truncate("/f", PAGES * PAGE_SIZE)
+        process.truncate("/f", filesystem.PAGES * PAGE_SIZE)
         fd = w.open()
         out, into = process.pipe()
         for what, *args in case.done:
@@ -76,28 +65,10 @@ def test_advice_asks_what_linux_asks(case: Case) -> None:
                 first, count = args
                 assert process.splice(fd, into, count * PAGE_SIZE, first * PAGE_SIZE) == count * PAGE_SIZE
                 assert process.read(out, count * PAGE_SIZE) == bytes(count * PAGE_SIZE)
-        reads = [(one[1] // PAGE_SIZE, one[2] // PAGE_SIZE) for one in w.filesystem.asked if one[0] == "READ"]
-        assert reads == case.asked
+        assert filesystem.reads() == case.asked
 
 
-DAEMON = """
-import sys, fusewire
-from fusewire.filesystems import MemoryFS
-
-class Recorded(MemoryFS):
-    entry_timeout = attr_timeout = 1000.0
-    settings = fusewire.Settings(refused=fusewire.InitFlag.AUTO_INVAL_DATA)
-    log = open(sys.argv[1] + ".log", "w", buffering=1)
-
-    def read(self, ino, fh, offset, size):
-        self.log.write(f"{offset // 4096} {size // 4096}\\n")
-        return super().read(ino, fh, offset, size)
-
-fusewire.run(Recorded({"f": b""}), sys.argv[1])
-"""
 READER = """
-import os
-os.truncate("f", PAGES * 4096)
 fd = os.open("f", os.O_RDWR)
 out, into = os.pipe()
 for what, first, count, *rest in DONE:
@@ -116,13 +87,5 @@ for what, first, count, *rest in DONE:
 @pytest.mark.real
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_linux_asks_that(case: Case, mountpoint: Path) -> None:
-    log = Path(f"{mountpoint}.log")
-    reader = textwrap.dedent(READER).replace("PAGES", str(PAGES)).replace("DONE", str(list(case.done)))
-    with real_mount(mountpoint, DAEMON) as mounted:
-        mounted.run("python3", "-c", reader)
-
-        def asked() -> list[tuple[int, ...]]:
-            return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
-
-        wait_until(lambda: len(asked()) >= len(case.asked))
-        assert asked() == case.asked
+    reader = READER.replace("DONE", str(list(case.done)))
+    assert reads_on_linux(mountpoint, reader, len(case.asked)) == case.asked

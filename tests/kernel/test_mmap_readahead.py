@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import mmap as real
 import random
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from cached import Recorded, world
-from conftest import real_mount, wait_until
+from cached import Tuned, reads_on_linux, world
 
-from fusewire import InitFlag, Settings
 from fusewire.wire.flags import PAGE_SIZE
 
-PAGES = 4096  # of the file
 FAR = [at * 37 + 64 for at in range(108)]
 random.Random(1).shuffle(FAR)
 SHARED, PRIVATE = real.MAP_SHARED, real.MAP_PRIVATE
@@ -69,48 +65,25 @@ CASES = {
 }
 
 
-class Tuned(Recorded):
-    settings = Settings(refused=InitFlag.AUTO_INVAL_DATA)
-
-    def __init__(self) -> None:
-        super().__init__({"f": b""})
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_touching_mapped_memory_asks_what_linux_asks(case: Case) -> None:
-    with world(Tuned()) as w:
-        w.process.truncate("/f", PAGES * PAGE_SIZE)
-        mapping = w.process.mmap(w.open(), PAGES * PAGE_SIZE, flags=case.flags)
+    filesystem = Tuned()
+    with world(filesystem) as w:
+        w.process.truncate("/f", filesystem.PAGES * PAGE_SIZE)
+        mapping = w.process.mmap(w.open(), filesystem.PAGES * PAGE_SIZE, flags=case.flags)
         mapping.madvise(case.advice)
         for page in case.touched:
             if page < 0:
                 mapping[-page * PAGE_SIZE] = 1
             else:
                 assert mapping[page * PAGE_SIZE] == 0
-        reads = [(one[1] // PAGE_SIZE, one[2] // PAGE_SIZE) for one in w.filesystem.asked if one[0] == "READ"]
-        assert reads == case.asked
+        assert filesystem.reads() == case.asked
 
 
-DAEMON = """
-import sys, fusewire
-from fusewire.filesystems import MemoryFS
-
-class Recorded(MemoryFS):
-    entry_timeout = attr_timeout = 1000.0
-    settings = fusewire.Settings(refused=fusewire.InitFlag.AUTO_INVAL_DATA)
-    log = open(sys.argv[1] + ".log", "w", buffering=1)
-
-    def read(self, ino, fh, offset, size):
-        self.log.write(f"{offset // 4096} {size // 4096}\\n")
-        return super().read(ino, fh, offset, size)
-
-fusewire.run(Recorded({"f": b""}), sys.argv[1])
-"""
 READER = """
-import mmap, os
-os.truncate("f", PAGES * 4096)
+import mmap
 fd = os.open("f", os.O_RDWR)
-memory = mmap.mmap(fd, PAGES * 4096, flags=FLAGS)
+memory = mmap.mmap(fd, 0, flags=FLAGS)
 memory.madvise(ADVICE)
 for page in TOUCHED:
     if page < 0:
@@ -123,16 +96,7 @@ for page in TOUCHED:
 @pytest.mark.real
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_linux_asks_that(case: Case, mountpoint: Path) -> None:
-    log = Path(f"{mountpoint}.log")
-    names = {"PAGES": PAGES, "FLAGS": case.flags, "ADVICE": case.advice, "TOUCHED": list(case.touched)}
-    reader = textwrap.dedent(READER)
-    for name, value in names.items():
+    reader = READER
+    for name, value in {"FLAGS": case.flags, "ADVICE": case.advice, "TOUCHED": list(case.touched)}.items():
         reader = reader.replace(name, str(value))
-    with real_mount(mountpoint, DAEMON) as mounted:
-        mounted.run("python3", "-c", reader)
-
-        def asked() -> list[tuple[int, ...]]:
-            return [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
-
-        wait_until(lambda: len(asked()) >= len(case.asked))
-        assert asked() == case.asked
+    assert reads_on_linux(mountpoint, reader, len(case.asked)) == case.asked
