@@ -14,7 +14,7 @@ from .workloads import OPERATIONS
 Key = tuple[str, str, str]  # operation, caches, placement
 
 IN_PROCESS = ("stat", "open-read", "create", "unlink", "readdir-100k", "read-1m", "write-1m")
-IN_PROCESS_CACHED = ("stat-cached", "open-read", "create", "unlink", "write-1m")
+IN_PROCESS_CACHED = ("stat-cached", "open-read", "create", "unlink", "read-1m", "write-1m")
 FOREIGN = ("stat", "read-128k")
 SAME_ON_LINUX = ("memory", "fusewire")  # what runs in process, mounted
 BACKED = ("read-4k", "read-1m", "write-4k", "write-1m")

@@ -7,7 +7,8 @@ from ..kernel.queue import Deadlock
 from .carrier import DaemonError
 from .driver import Buried, Driver
 from .inline import Inline
-from .kernel import Kernel, Mount
+from .kernel import Kernel
+from .mount import Mount
 from .process import Process
 from .threads import Threads
 

@@ -22,7 +22,8 @@ from .inline import Inline
 if TYPE_CHECKING:
     from ..daemon import Operations
     from ..kernel.queue import Task
-    from .kernel import Kernel, Mount
+    from .kernel import Kernel
+    from .mount import Mount
     from .process import Process
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...drive import Kernel
 from ...drive.inline import Inline
-from ...drive.kernel import Mount, Options
+from ...drive.mount import Mount, Options
 from ...wire.codec import encode_reply
 from ...wire.errno import Errno
 from ...wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, InitFlag, Opcode
