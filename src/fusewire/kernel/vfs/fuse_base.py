@@ -179,7 +179,7 @@ class FuseBase(Super):
             inode.state |= BAD  # the number was used anew: what we knew under it is not to be touched any more
             inode = None
         if inode is None:
-            attr = _shared(entry.attr)
+            attr = _shared(entry.attr, nodeid)
             inode = Inode(self, nodeid, entry.generation, attr, name)
             self.inodes[nodeid] = inode
             version = 0
@@ -307,12 +307,12 @@ class FuseBase(Super):
         self.connection.send_forced(task, Args(opcode, nodeid, (RELEASE_IN.pack(release),), force=True, end=ended))
 
 
-def _shared(attr: Attr) -> Attr:
+def _shared(attr: Attr, nodeid: int) -> Attr:
     """Equal numbers as one object each: that is a fifth of a cached inode's memory, and of what a stat of it touches."""
-    atime, mtime, ctime = attr.atime, attr.mtime, attr.ctime
+    atime, mtime, ctime = attr.atime, _one(attr.mtime), attr.ctime
     atimensec, mtimensec, ctimensec = attr.atimensec, attr.mtimensec, attr.ctimensec
     return Attr(
-        attr.ino, attr.size, attr.blocks,
+        nodeid if attr.ino == nodeid else attr.ino, attr.size, attr.blocks,
         mtime if atime == mtime else atime, mtime, mtime if ctime == mtime else ctime,
         mtimensec if atimensec == mtimensec else atimensec, mtimensec, mtimensec if ctimensec == mtimensec else ctimensec,
         _one(attr.mode), attr.nlink, _one(attr.uid), _one(attr.gid), attr.rdev, _one(attr.blksize), attr.flags,
