@@ -22,6 +22,10 @@ class Timers:
         """When the first is due."""
         return self._heap[0][0] if self._heap else None
 
+    def due(self) -> list[tuple[int, Callable[[], None]]]:
+        """All that is set, in order."""
+        return [(when, function) for when, _, function in sorted(self._heap)]
+
     def run(self, now: int) -> None:
         """Call what is due, in order."""
         while self._heap and self._heap[0][0] <= now:

@@ -18,7 +18,7 @@ from ..inspect.events import EventStream
 from ..inspect.graph import Deadlocked
 from ..kernel.queue import Task
 from .fingerprint import fingerprint
-from .schedule import Choose, Endless, Scheduled, at_random, pct
+from .schedule import Choose, Endless, Scheduled, at_random, pct, place
 from .stuck import STEP_SECONDS, Blocked, look_at, watched
 
 
@@ -95,6 +95,7 @@ class _Run:
         self.driver = Scheduled(limit=limit, events=events)
         self.choices: list[int] = []  # who went on, step by step
         self.checked = 0
+        self.ended = False
         look_at(self)
         self.scene = scenario(self.driver)
 
@@ -131,9 +132,15 @@ class _Run:
         """False at the end, when nobody can go on."""
         while not self.driver.ready:
             if not self.driver.step():
+                self.ended = True
                 self.scene.end()
                 return False
         return True
+
+    def places(self) -> str:
+        """Where those are that could go on."""
+        ready, coroutines = self.driver.ready, self.driver._coroutines
+        return "; ".join(f"{ready[pid]!r} at {place(coroutines[ready[pid]])}" for pid in sorted(ready))
 
     def so_far(self) -> str:
         """All its steps, as a schedule."""
@@ -141,7 +148,10 @@ class _Run:
 
     def state(self) -> int:
         driver = self.driver
-        return fingerprint((*self.scene.roots, driver.now(), *driver._coroutines, *driver._coroutines.values()))
+        under_way = driver._values, driver._errors, driver._timers.due()
+        return fingerprint(
+            (*self.scene.roots, driver.now(), *under_way, *driver._coroutines, *driver._coroutines.values())
+        )
 
 
 def _schedule(scenario: Scenario, limit: int, choices: Sequence[int]) -> str:
@@ -185,6 +195,7 @@ def explore(
     probing = _Probing(scenario, probes, limit)
     look = probing.look if probes else None
     findings: list[Finding] = []
+    cut = False  # a run ended before its time, and nobody knows what comes behind
     while len(findings) < stop_at and (max_schedules is None or search.schedules < max_schedules):
         way = search.next()
         if way is None:
@@ -200,13 +211,16 @@ def explore(
             raise
         except (Exception, Blocked) as error:
             findings.append(Finding(error, _schedule(scenario, limit, run.choices)))
+            cut = cut or not run.ended
         finally:
             search.steps += len(run.choices)
             search.checked += run.checked
             run.driver.close()
+        findings += [Finding(error, _schedule(scenario, limit, way)) for error, way in probing.found]
+        probing.found.clear()
         progress(search.schedules, len(search.gone))
     states = max(len(search.gone), len(probing.states))
-    complete = search.done and len(findings) < stop_at
+    complete = search.done and not cut and len(findings) < stop_at
     steps = search.steps + probing.steps
     seconds = time.monotonic() - began
     return Report(tuple(findings), search.schedules, states, steps, search.checked, seconds, complete)
@@ -252,6 +266,7 @@ class _Search:
         """By default to the end, or to a state that was reached before; and remember all other ways that could be gone."""
         used, most = self._used, len(self._left) - 1
         ready = run.driver.ready
+        been: set[int] = set()
         while True:
             if look is not None:
                 look(run)
@@ -266,7 +281,11 @@ class _Search:
                     left, way = self._left[used + preempting], array("I", run.choices)
                     left += [(way, state, pid) for pid in sorted(ready) if pid != default and not gone >> pid & 1]
                     if not self._first(state, default):
+                        if state in been:
+                            raise Endless(f"it comes back to the same state again and again: {run.places()}")
                         return
+                    if self.hashing:
+                        been.add(state)
             run.go(default)
 
 
@@ -278,6 +297,7 @@ class _Probing:
         self.probes = probes
         self.limit = limit
         self.states: set[int] = set()
+        self.found: list[tuple[Exception, list[int]]] = []  # and by which choices
         self.steps = 0
 
     def look(self, run: _Run) -> None:
@@ -291,6 +311,10 @@ class _Probing:
                 for pid in run.choices:
                     again.go(pid, check=False)
                 probe(again.scene)
+            except Nondeterministic:
+                raise
+            except Exception as error:
+                self.found.append((error, list(run.choices)))
             finally:
                 self.steps += len(again.choices)
                 again.driver.close()

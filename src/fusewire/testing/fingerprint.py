@@ -1,15 +1,18 @@
 """The state of a run as one number: two states with the same number have the same futures.
 
-Everything that a step can depend on is in it: for each task its coroutine's frames, how far each has come and every local
-variable, and all that can be reached from there. Objects count by what they hold and by who else holds them, not by their
-address. What only looks back (events, counters of steps) is left out.
+Everything that a step can depend on is in it: for each task its coroutine's frames, how far each has come, every local
+variable and what an expression has worked out so far, and all that can be reached from there. Objects count by what they
+hold and by who else holds them, not by their address. What only looks back (events, counters of steps) is left out.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
+import gc
+import marshal
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import dropwhile
@@ -26,14 +29,14 @@ from ..kernel.queue.timeouts import Timeouts
 from ..wire.layout import Layout
 from .invariants import QueueInvariants
 
-_ATOMS = (type(None), bool, int, float, str, bytes, type, types.BuiltinFunctionType, types.ModuleType)
+_ATOMS = (type(None), bool, int, float, str, bytes)
 # What these hold that matters is reached through tasks and roots.
 _LOOKS_BACK = (EventStream, Driver, Kernel, Process, QueueInvariants)
 _CONSTANT = (enum.Enum, Layout, Policy)  # each is the same object in every run
 # What an object has from the moment it is made, and what is known from its place: the same in every run.
 SETTLED: dict[type, frozenset[str]] = {
     Task: frozenset({"comm", "events", "on_wake", "points", "worker"}),
-    Sleep: frozenset({"_mode", "enders", "idle"}),
+    Sleep: frozenset({"enders"}),
     WaitQueue: frozenset({"name"}),
     Semaphore: frozenset({"connection", "name"}),
     Request: frozenset({"asleep"}),
@@ -80,7 +83,7 @@ def fingerprint(roots: Iterable[Any]) -> int:
         address = id(one)
         known = known_at(address)
         if known is not None:
-            add(known)
+            add((known,))
             continue
         reader = reader_of(kind)
         if reader is None:
@@ -88,7 +91,7 @@ def fingerprint(roots: Iterable[Any]) -> int:
         if kind is RequestPool:
             pools.append(one)
         seen[address] = len(seen)
-        add(kind)
+        add(id(kind))
         parts = reader(one, add)
         if parts:
             add(len(parts))
@@ -96,7 +99,8 @@ def fingerprint(roots: Iterable[Any]) -> int:
     for pool in pools:
         # A request on fc->unused_list is as new, and counts only where somebody else still has it; the last is taken first.
         tokens += dropwhile(lambda known: known is None, [known_at(id(req)) for req in pool.free])
-    return hash(tuple(tokens))
+    # As bytes: the hash of -1 is that of -2, and True equals 1. Version 0 writes what is equal always the same.
+    return hash(marshal.dumps(tokens, 0))
 
 
 Reader = Callable[[Any, Callable[[Any], None]], Collection[Any]]
@@ -107,6 +111,13 @@ def _reader(kind: type) -> Reader:
         return lambda one, add: []
     if issubclass(kind, _CONSTANT):
         return _itself
+    if issubclass(kind, type):
+        return _itself
+    for base in (int, float, str, bytes):
+        if issubclass(kind, base):
+            return functools.partial(_more_than, base)
+    if issubclass(kind, BaseException):
+        return lambda one, add: [one.args, one.__dict__, one.__cause__, one.__context__]
     if issubclass(kind, (tuple, list, deque)):
         return lambda one, add: one
     if issubclass(kind, dict):
@@ -129,12 +140,15 @@ def _object_reader(kind: type) -> Reader:
     fields = [name for name in slots if name not in left_out]
     get: Callable[[Any], tuple[Any, ...]] = _getter(fields)
     names: tuple[str, ...] = ()
+    which = -1  # of all sets of names that there are
 
     def read(one: Any, add: Callable[[Any], None]) -> Collection[Any]:
-        nonlocal get, names
+        nonlocal get, names, which
         if has_dict and tuple(one.__dict__) != names:
             names = tuple(one.__dict__)
             get = _getter([*fields, *(name for name in names if name not in left_out)])
+            which = _names.setdefault(names, len(_names))
+        add(which)
         parts = get(one)
         for held in get_own(one):
             add(len(held))
@@ -174,22 +188,71 @@ def _slots(cls: type) -> tuple[str, ...]:
 
 
 def _coroutine(one: types.CoroutineType[Any, Any, Any], add: Callable[[Any], None]) -> list[Any]:
-    frame = one.cr_frame
+    return _frame(one, one.cr_frame, one.cr_await, add)
+
+
+def _generator(one: types.GeneratorType[Any, Any, Any], add: Callable[[Any], None]) -> list[Any]:
+    return _frame(one, one.gi_frame, one.gi_yieldfrom, add)
+
+
+def _frame(one: Any, frame: types.FrameType | None, awaited: Any, add: Callable[[Any], None]) -> list[Any]:
     if frame is None:
         return []
     add(id(frame.f_code))
     add(frame.f_lasti)
-    awaited = one.cr_await
-    # The innermost awaits a trap, which the place tells.
-    return [*frame.f_locals.values()] if awaited.__class__ is _TRAP else [*frame.f_locals.values(), awaited]
+    add(tuple(frame.f_locals))  # their names; what they are comes with what else is on the stack
+    held = gc.get_referents(one)[_HEADER:]
+    if awaited.__class__ is _TRAP:  # the place tells
+        del held[_place(held, awaited)]
+    return held
+
+
+def _place(found: list[Any], sought: object) -> int:
+    """Where it is itself, and not what is equal to it; it is near the end."""
+    at = len(found) - 1
+    while found[at] is not sought:
+        at -= 1
+    return at
+
+
+async def _sample(local: object) -> None:
+    """Never begun."""
+
+
+def _header() -> int:
+    """How much there is before a coroutine's locals in what the collector of garbage sees of it. What follows is the stack."""
+    local = object()
+    sample: Any = _sample(local)
+    tuple(sample.cr_frame.f_locals)
+    try:
+        return _place(gc.get_referents(sample), local)
+    finally:
+        sample.close()
 
 
 _TRAP = type(iter(()))
+_HEADER = _header()
+_names: dict[tuple[str, ...], int] = {}
 
 
 def _function(one: types.FunctionType, add: Callable[[Any], None]) -> list[Any]:
     add(id(one.__code__))
-    return [cell.cell_contents for cell in one.__closure__ or () if _filled(cell)]
+    return [one.__defaults__, one.__kwdefaults__, *(one.__closure__ or ())]
+
+
+def _cell(one: types.CellType, add: Callable[[Any], None]) -> list[Any]:
+    return [one.cell_contents] if _filled(one) else []
+
+
+def _builtin(one: types.BuiltinFunctionType, add: Callable[[Any], None]) -> list[Any]:
+    add(one.__name__)
+    return [] if isinstance(one.__self__, types.ModuleType) else [one.__self__]
+
+
+def _more_than(base: type, one: Any, add: Callable[[Any], None]) -> list[Any]:
+    """A number or a text of a class of its own."""
+    add(base(one))
+    return [getattr(one, "__dict__", None)]
 
 
 def _filled(cell: types.CellType) -> bool:
@@ -209,9 +272,15 @@ def _partial(one: functools.partial[Any], add: Callable[[Any], None]) -> list[An
     return [one.func, *one.args, *one.keywords.items()]
 
 
-def _memory(one: Any, add: Callable[[Any], None]) -> list[Any]:
+def _bytearray(one: bytearray, add: Callable[[Any], None]) -> list[Any]:
     add(bytes(one))
     return []
+
+
+def _memoryview(one: memoryview, add: Callable[[Any], None]) -> list[Any]:
+    if one.nbytes != len(one.obj):  # type: ignore[arg-type]
+        add(bytes(one))  # which part of it
+    return [one.obj]
 
 
 def _itself(one: Any, add: Callable[[Any], None]) -> list[Any]:
@@ -226,6 +295,13 @@ _READERS: dict[type, Reader] = {
     types.FunctionType: _function,
     types.MethodType: _method,
     functools.partial: _partial,
-    bytearray: _memory,
-    memoryview: _memory,
+    types.GeneratorType: _generator,
+    types.CellType: _cell,
+    types.BuiltinFunctionType: _builtin,
+    types.ModuleType: _itself,
+    type: _itself,
+    weakref.ReferenceType: lambda one, add: [one()],
+    weakref.WeakSet: lambda one, add: sorted(one, key=repr),
+    bytearray: _bytearray,
+    memoryview: _memoryview,
 }
