@@ -15,7 +15,7 @@ import pytest
 from conftest import wait_until
 
 from fusewire.linux import proc, tracefs
-from fusewire.testing.hangs import Hang, Look
+from fusewire.testing.hangs import Hang, Look, hang
 
 pytestmark = pytest.mark.real
 
@@ -220,3 +220,16 @@ def test_a_task_is_seen_as_it_sleeps() -> None:
         sleeper.kill()
         sleeper.wait(timeout=10)
     assert proc.see(sleeper.pid) is None
+
+
+def test_a_hang_that_is_interrupted_as_soon_as_it_is_mounted_leaves_no_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def interrupted(path: str) -> None:
+        made.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hang, "AutoUnmount", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Hang("unlink")
+    assert not os.path.exists(made[0])

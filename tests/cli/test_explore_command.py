@@ -93,3 +93,7 @@ def test_a_demo_draws_the_deadlock_and_the_cure_in_this_order(scenario: str, lin
     at = 0
     for line in lines:
         at = text.index(line, at) + len(line)
+
+
+def test_a_negative_number_of_preemptions_is_refused() -> None:
+    assert run("explore", "queue", "--preemptions", "-1").exit_code == 2

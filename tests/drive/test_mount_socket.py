@@ -243,3 +243,35 @@ def test_the_socket_named_by_path_serves_two_mounts_after_each_other(kernel: Ker
             use(kernel.process())
             mount.unmount()
             thread.join(20)
+
+
+SILENT = """
+import socket, sys
+from fusewire.wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION
+from fusewire.wire.layouts import IN_HEADER, INIT_OUT, OUT_HEADER, InitOut, OutHeader
+sock = socket.socket(fileno=int(sys.argv[1]))
+header = IN_HEADER.unpack(sock.recv(1 << 20))
+body = INIT_OUT.pack(InitOut(KERNEL_VERSION, KERNEL_MINOR_VERSION, max_write=4096))
+sock.send(OUT_HEADER.pack(OutHeader(OUT_HEADER.size + len(body), 0, header.unique)) + body)
+while sock.recv(1 << 20):
+    pass
+"""
+
+
+def test_an_interrupt_from_the_terminal_ends_a_call_that_nobody_answers_and_leaves_nothing() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-c", SILENT, str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as daemon, theirs:
+        try:
+            with Kernel("inline") as kernel:
+                mount = kernel.mount_socket(ours, "/m", pid=daemon.pid)
+                process = kernel.process()
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                with pytest.raises(KeyboardInterrupt):
+                    process.stat("/m/x")
+                mount.abort()
+                assert not mount.connection.unused_list.in_use
+                with pytest.raises(OSError):
+                    process.stat("/m/x")
+        finally:
+            daemon.kill()

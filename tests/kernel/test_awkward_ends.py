@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import stat
 import threading
@@ -15,6 +16,8 @@ from conftest import wait_until
 import fusewire
 from fusewire import Attributes, Entry, Kernel
 from fusewire.filesystems import MemoryFS
+from fusewire.kernel.queue import Device
+from fusewire.kernel.vfs import DeviceFile
 from fusewire.wire.flags import Opcode
 from fusewire.wire.layouts import ENTRY_OUT, IN_HEADER, OPEN_OUT, OUT_HEADER, EntryOut, OpenOut, OutHeader
 
@@ -296,3 +299,12 @@ def test_a_stream_of_forgets_does_not_starve_requests() -> None:
     turns = [connection.forgets_first() for _ in range(100)]
     assert turns.count(True) > 20
     assert turns.count(False) > 20
+
+
+def test_a_device_that_is_not_mounted_polls_as_an_error_and_goes_with_its_program() -> None:
+    with Kernel() as kernel:
+        process = kernel.process()
+        fd = process.program.files.install(DeviceFile(Device()))
+        assert process.poll([(fd, select.POLLIN)], 1000) == [(fd, select.POLLERR)]
+        process.exit()
+        assert not process.alive

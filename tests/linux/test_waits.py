@@ -50,3 +50,8 @@ def test_who_sleeps_for_a_request_or_outside_of_fuse_is_idle() -> None:
     assert idle(task(1, "sleep", "S", "hrtimer_nanosleep"))
     assert not idle(task(1, "rm", "S", *ASKS))
     assert not idle(task(1, "rm", "R"))
+
+
+def test_a_reader_that_waits_for_a_page_while_it_copies_a_request_is_not_idle() -> None:
+    copies = ("folio_wait_bit_common", "filemap_fault", "fuse_copy_fill", "fuse_copy_args", "fuse_dev_do_read")
+    assert not idle(task(1, "daemon", "D", *copies))

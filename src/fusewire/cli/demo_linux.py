@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -110,8 +111,9 @@ def show_on_linux(console: Console, scenario: str) -> None:
 
 def _show(console: Console, story: Story) -> None:
     _title(console, f"{story.title} on Linux {os.uname().release}")
-    ours = _Ours(story.here) if story.here else None
-    with Hang(story.scenario, story.workers) as hang:
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(contextlib.closing(_Ours(story.here))) if story.here else None
+        hang = stack.enter_context(Hang(story.scenario, story.workers))
         picture = _Picture(console, hang)
         look = _begin(console, picture, story.call)
         _title(console, "What ends it")
@@ -191,6 +193,8 @@ def _changed(blow: Blow) -> str:
 
 
 def _say_the_end(console: Console, blows: Sequence[Blow], names: Sequence[str]) -> None:
+    if not blows:
+        return  # nobody waited, and so said the graph
     stuck = blows[-1].after.stuck
     if stuck:
         console.print(f"\nStill waiting: {escape(', '.join(task.name for task in stuck.values()))}.")
@@ -225,6 +229,10 @@ class _Ours:
     def __init__(self, scenario: Callable[[Scheduled], FileScene]) -> None:
         self.scene = scenario(Scheduled())
         self.scene.driver.go()
+
+    def close(self) -> None:
+        """Drop what still waits."""
+        self.scene.driver.close()
 
     def _stuck(self) -> set[str]:
         return {wait.task for wait in self.scene.driver.graph().waits.values() if not wait.idle}

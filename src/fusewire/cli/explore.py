@@ -17,7 +17,13 @@ from .mount import find
 @click.command(name="explore")
 @click.argument("scenario")
 @click.option("--exhaustive", is_flag=True, help="Every schedule with at most so many preemptions (the default).")
-@click.option("--preemptions", default=2, show_default=True, help="How often a task may be stopped that could go on.")
+@click.option(
+    "--preemptions",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How often a task may be stopped that could go on.",
+)
 @click.option("--schedules", type=click.IntRange(1), help="So many schedules by chance instead.")
 @click.option("--seed", default=0, show_default=True, help="What chance begins with.")
 @click.option("--replay", "schedule", help="One schedule only, as an earlier exploration told it.")

@@ -48,7 +48,7 @@ class Inline(Driver):
         super().__init__(policy)
         self._time = 1_000_000_000
         self._ready: deque[Task] = deque()
-        self.wake = self._ready.append  # type: ignore[method-assign,assignment]  # with no frame of Python's
+        self._sending = False  # a call is in its first step: what it does between two waits, nobody comes between
         self._frames: dict[Task, Frame] = {}  # each task's innermost
         self._runs: list[Frame] = []
         self._failure: BaseException | None = None  # what a worker ended with
@@ -90,7 +90,7 @@ class Inline(Driver):
         frame = Frame(task, coroutine, True)
         self._frames[task] = frame
         self._ready.append(task)
-        if not self._runs:
+        if not self._runs and not self._sending:
             self.quiesce()
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
@@ -100,13 +100,17 @@ class Inline(Driver):
             self._check_lent(coroutine)
         result: Any = None
         error: BaseException | None = None
+        self._sending = True
         try:
             trap = coroutine.send(None)
         except StopIteration as stop:  # it never slept: all was cached
+            self._sending = False
             result = stop.value
         except BaseException as raised:
+            self._sending = False
             error = raised
         else:
+            self._sending = False
             frame = self._run_on(task, coroutine, trap)
             result, error = frame.result, frame.error
         if not self._runs:
@@ -136,6 +140,10 @@ class Inline(Driver):
                     self._stuck(frame)
         finally:
             runs.pop()
+            if not frame.done:  # Ctrl-C: it gives back what it holds, and nobody lets it go on
+                coroutine.close()
+                while task in ready:
+                    ready.remove(task)
             if beneath is None:
                 del frames[task]
             else:
@@ -262,8 +270,7 @@ class Inline(Driver):
                 f"{buried[0].task!r} could go on, but lies beneath the call of {frame.task!r}, which waits for it:"
                 " use Kernel(driver='threads')"
             )
-            self._failure = self._failure or Buried(why)
-            self._end_wait(frame, Deadlock(why))
+            self._bury(frame, why)
             return
         found = self.check(frame.task)
         if found is None:  # somebody could help who is not in a call: but this thread is
@@ -271,10 +278,14 @@ class Inline(Driver):
                 f"{Deadlocked((wait_graph(self.tasks).waits[repr(frame.task)],)).words()}\n"
                 "This one thread is in the call, and so nobody else makes one: use Kernel(driver='threads')"
             )
-            self._failure = self._failure or Buried(why)
-            self._end_wait(frame, Deadlock(why))
+            self._bury(frame, why)
             return
         self._end_wait(frame, Deadlock(found.words()))
+
+    def _bury(self, frame: Frame, why: str) -> None:
+        """The call ends; what it could not wait for is told to whoever made the outermost one."""
+        self._failure = self._failure or Buried(why)
+        self._end_wait(frame, Deadlock(why))
 
     def _end_wait(self, frame: Frame, error: Deadlock) -> None:
         """The wait that the frame is in ends with an error, so that it gives back all it holds."""

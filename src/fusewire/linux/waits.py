@@ -32,7 +32,8 @@ def observed(tasks: Iterable[Seen], serving: Collection[int]) -> WaitGraph:
 
 def idle(task: Seen) -> bool:
     """Whether it sleeps for a request, or outside of FUSE altogether."""
-    return task.asleep and (not IDLE.isdisjoint(task.stack) or not _concerns_fuse(task.stack))
+    innermost = next((frame for frame in task.stack if "fuse" in frame), "")
+    return task.asleep and (innermost in IDLE or not _concerns_fuse(task.stack))
 
 
 def _concerns_fuse(stack: tuple[str, ...]) -> bool:

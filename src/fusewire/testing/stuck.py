@@ -128,15 +128,19 @@ def _in_main_thread(watch: _Watch, body: Callable[[], T]) -> T:
                 if asked == LOOKS:
                     log.error("%s; no signal ends it", watch.blocked(sys._current_frames().get(ident)))
 
-    earlier = signal.signal(_SIGNAL, end_the_step)
     beside = threading.Thread(target=monitor, name="fusewire explorer's monitor", daemon=True)
-    beside.start()
+    earlier = signal.getsignal(_SIGNAL)
     try:
+        signal.signal(_SIGNAL, end_the_step)
+        beside.start()
         return body()
     finally:
         over.set()
-        beside.join()
-        signal.signal(_SIGNAL, earlier)
+        try:
+            if beside.ident is not None:
+                beside.join()
+        finally:
+            signal.signal(_SIGNAL, signal.SIG_DFL if earlier is None else earlier)
 
 
 def _on_another(watch: _Watch, body: Callable[[], T]) -> T:

@@ -89,8 +89,8 @@ class Connection(InputQueue):
             if req.error:
                 raise OSError(req.error, _answered(args.opcode, req.error))
             return req.answered
-        except GeneratorExit:  # whoever drives the task drops it: nobody is there to give anything back
-            req.detached = True
+        except GeneratorExit:  # whoever drives the task drops it: who ends the request gives it back
+            req.detached = not req.finished
             raise
         finally:
             if not req.detached:

@@ -111,10 +111,14 @@ class Hang:
     def _begin(self, workers: int, seconds: float) -> None:
         self.path = tempfile.mkdtemp(prefix="fusewire-")
         self._cleanup.callback(os.rmdir, self.path)
-        self.trace = self._cleanup.enter_context(tracefs.record([os.getpid()], ())) if tracefs.available() else None
+        self.trace = None
+        if tracefs.available():
+            with contextlib.suppress(OSError):  # there, and not to be written to, as in a container
+                self.trace = self._cleanup.enter_context(tracefs.record([os.getpid()], ()))
         mode = mounts.check_mountpoint(self.path)
         fd = mounts.open_device()
         try:
+            self._cleanup.callback(self._unmount_if_there)
             mounts.attach(fd, self.path, mode)
             self._cleanup.callback(AutoUnmount(self.path).close)  # however we end
             self.number = mounts.connection_number(self.path)
@@ -125,6 +129,11 @@ class Hang:
                 self._start_worker(fd)
         finally:
             os.close(fd)
+
+    def _unmount_if_there(self) -> None:
+        """For an end that comes before the watcher that unmounts."""
+        if mounts.mount_at(self.path) is not None:
+            mounts.unmount(self.path, lazy=True)
 
     def __enter__(self) -> Hang:
         return self

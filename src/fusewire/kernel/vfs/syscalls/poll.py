@@ -78,7 +78,7 @@ class _Poll:
         if file is None or (isinstance(file, File) and file.is_path):
             return int(PollEvent.NVAL)
         if isinstance(file, DeviceFile):
-            if notify:
+            if notify and file.device.attached:
                 self.entries.append(_Entry(self.task, file.device.connection.waitq))
             return int(file.device.poll()) & events
         if notify:

@@ -117,7 +117,7 @@ async def sys_exit(task: ProgramTask) -> None:
         return
     program.tasks.remove(task)
     for opened in program.files.table.values():
-        if isinstance(opened, DeviceFile):
+        if isinstance(opened, DeviceFile) and opened.device.attached:
             opened.device.connection.reader_gone(task)
     try:
         if not program.tasks:
