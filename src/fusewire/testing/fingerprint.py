@@ -200,7 +200,8 @@ def _frame(one: Any, frame: types.FrameType | None, awaited: Any, add: Callable[
         return []
     add(id(frame.f_code))
     add(frame.f_lasti)
-    add(tuple(frame.f_locals))  # their names; what they are comes with what else is on the stack
+    names = tuple(frame.f_locals)  # what they are comes with what else is on the stack
+    add(_names.setdefault(names, len(_names)))
     held = gc.get_referents(one)[_HEADER:]
     if awaited.__class__ is _TRAP:  # the place tells
         del held[_place(held, awaited)]
@@ -273,7 +274,7 @@ def _partial(one: functools.partial[Any], add: Callable[[Any], None]) -> list[An
 
 
 def _bytearray(one: bytearray, add: Callable[[Any], None]) -> list[Any]:
-    add(bytes(one))
+    add(hash(bytes(one)))
     return []
 
 
