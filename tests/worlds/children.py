@@ -123,8 +123,12 @@ class Family:
 
 
 def _remove(top: Path) -> None:
-    for directory, _, _ in os.walk(top):
-        os.chmod(directory, 0o700)
+    top.chmod(0o700)
+    for directory, names, _ in os.walk(top):
+        for name in names:
+            path = Path(directory, name)
+            if not path.is_symlink():
+                path.chmod(0o700)  # or it could not be walked into
     shutil.rmtree(top)
 
 
