@@ -15,6 +15,8 @@ from conftest import wait_until
 
 from fusewire import Buried, Deadlock, Kernel, Process
 from fusewire.filesystems import MemoryFS
+from fusewire.kernel.vfs.syscalls import sys_read
+from fusewire.testing import Scheduled
 
 CAPACITY = 1 << 16
 PAGE = 4096
@@ -287,6 +289,15 @@ def test_a_reader_waits_for_data_and_a_writer_for_room() -> None:
         assert writer.end() == 3 * CAPACITY
 
 
+def test_on_threads_one_that_has_not_called_yet_may_write_what_a_reader_waits_for() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        reading, writing = process.pipe()
+        writer = Caller(lambda: (asleep(process, "data in pipe"), process.write(writing, b"hello")))
+        assert process.read(reading, 10) == b"hello"
+        assert writer.end() == (None, 5)
+
+
 def test_a_signal_ends_the_wait_and_what_was_written_by_then_is_told() -> None:
     with Kernel("threads") as kernel:
         process = kernel.process()
@@ -378,31 +389,27 @@ def test_two_programs_that_open_two_fifos_in_opposite_orders_are_drawn_waiting_f
         assert (first.end(), second.end()) == (0, 0)
 
 
-def test_two_programs_that_each_read_before_they_write_are_a_deadlock() -> None:
-    with Kernel("threads") as kernel:
+def test_two_programs_that_each_read_before_they_write_are_a_deadlock_where_no_thread_can_come_to_help() -> None:
+    driver = Scheduled()
+    with Kernel(driver) as kernel:
         parent = kernel.process("sh")
         to_other, from_one = parent.pipe()
         to_one, from_other = parent.pipe()
         one, other = parent.fork(), parent.fork()
         parent.exit()
-
-        def talk(process: Process, reading: int, writing: int, *theirs: int) -> int | bytes | None:
+        for process, reading, theirs in ((one, to_one, (to_other, from_other)), (other, to_other, (to_one, from_one))):
             for fd in theirs:
                 process.close(fd)
-            try:
-                return process.read(reading, 10)
-            except OSError as failed:
-                process.write(writing, b"you first")
-                return failed.errno
-
-        talks = [
-            Caller(lambda: talk(one, to_one, from_one, to_other, from_other)),
-            Caller(lambda: talk(other, to_other, from_other, to_one, from_one)),
-        ]
-        found = kernel.wait_deadlock(20)
+            driver.begin(process._main, sys_read(process._main, reading, memoryview(bytearray(10))))
+        while driver.step():
+            pass
+        (found,) = kernel.graph().deadlocks()
         assert [wait.what.split(":")[0] for wait in found.waits] == ["data in pipe"] * 2
         assert set(found.tasks) == {f"sh:{one.pid}", f"sh:{other.pid}"}
-        assert {talk.end() for talk in talks} == {errno.EDEADLK, b"you first"}
+        one._main.kill(signal.SIGINT)
+        other._main.kill(signal.SIGINT)
+        while driver.step():
+            pass
 
 
 def test_the_end_of_the_last_program_with_a_writing_end_ends_the_wait() -> None:

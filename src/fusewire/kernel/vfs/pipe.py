@@ -107,16 +107,22 @@ class Pipe(Super):
         """Until somebody opens the other side (0: for reading, 1: for writing), even if it is closed again at once."""
         seen = self.opened[side]
         what = f"{('a reader', 'a writer')[side]} of {self.name}"
-        opaque, task.opaque = task.opaque, task.opaque or task.more_may_come
         self.opening.append(task)
         try:
             partners = WaitQueue(what)
             partners.waiters = self.rd_wait.waiters  # one queue, by the name of what is waited for
-            await partners.wait_event(
-                task, lambda: self.opened[side] != seen, Mode.INTERRUPTIBLE, lambda: self._could_open(task)
-            )
+            await self._wait(partners, task, lambda: self.opened[side] != seen, lambda: self._could_open(task))
         finally:
             self.opening.remove(task)
+
+    async def _wait(
+        self, queue: WaitQueue, task: ProgramTask, condition: Callable[[], bool], enders: Callable[[], Iterable[Task]]
+    ) -> None:
+        """Every sleep on a pipe. Where threads may yet begin to call, one of them may end it."""
+        opaque, task.opaque = task.opaque, task.opaque or task.more_may_come
+        try:
+            await queue.wait_event(task, condition, Mode.INTERRUPTIBLE, enders)
+        finally:
             task.opaque = opaque
 
     def _wake(self) -> None:
@@ -198,10 +204,10 @@ class Pipe(Super):
                 return False
             if nonblock:
                 raise BlockingIOError(int(Errno.EAGAIN), f"nothing is in {self.name}")
-            await self.rd_wait.wait_event(
+            await self._wait(
+                self.rd_wait,
                 task,
                 lambda: bool(self.buffers) or not self.writers,
-                Mode.INTERRUPTIBLE,
                 lambda: self._of_side(task, lambda one: one.writable),
             )
         return True
@@ -217,10 +223,10 @@ class Pipe(Super):
     async def _wait_while_full(self, task: ProgramTask, nonblock: bool) -> None:
         if nonblock:
             raise BlockingIOError(int(Errno.EAGAIN), f"{self.name} is full")
-        await self.wr_wait.wait_event(
+        await self._wait(
+            self.wr_wait,
             task,
             lambda: not self._full or not self.readers,
-            Mode.INTERRUPTIBLE,
             lambda: self._of_side(task, lambda one: one.readable),
         )
 
