@@ -324,6 +324,50 @@ def test_a_writer_that_waits_for_room_is_told_when_the_last_reader_goes() -> Non
         assert isinstance(writer.end(), BrokenPipeError)
 
 
+def test_a_reader_waits_for_a_splice_out_of_the_pipe_and_gets_what_the_file_did_not_take() -> None:
+    class Full(MemoryFS):
+        def write(self, *args: Any) -> Any:
+            writing.set()
+            asleep(reader, "the mutex of pipe")
+            raise OSError(errno.ENOSPC, "full")
+
+    with Kernel("threads") as kernel:
+        writing = threading.Event()
+        kernel.mount(Full({"f": b""}), "/")
+        process = kernel.process()
+        out, into = process.pipe()
+        process.write(into, b"0123456789")
+        reader = process.fork()
+        reader.close(into)
+        process.close(into)
+        fd = process.open("/f", os.O_WRONLY)
+        splice = Caller(lambda: process.splice(out, fd, 6))
+        assert writing.wait(20)
+        assert reader.read(out, 100) == b"0123456789"
+        assert splice.end().errno == errno.ENOSPC
+
+
+def test_nobody_takes_the_room_that_a_splice_into_the_pipe_has_found() -> None:
+    class Slow(MemoryFS):
+        def read(self, *args: Any) -> Any:
+            reading.set()
+            asleep(writer, "the mutex of pipe")
+            return super().read(*args)
+
+    with Kernel("threads") as kernel:
+        reading = threading.Event()
+        kernel.mount(Slow({"f": b"x" * 100}), "/")
+        process = kernel.process()
+        out, into = process.pipe()
+        writer = process.fork()
+        fd = process.open("/f", os.O_RDONLY)
+        splice = Caller(lambda: process.splice(fd, into, 100, flags=2))
+        assert reading.wait(20)
+        written = Caller(lambda: writer.write(into, bytes(CAPACITY - PAGE)))
+        assert (splice.end(), written.end()) == (100, CAPACITY - PAGE)
+        assert process.read(out, 100) == b"x" * 100
+
+
 # -- who waits for whom --------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ...wire.errno import Errno
 from ...wire.flags import PAGE_SIZE, PollEvent
 from ...wire.layouts import Attr
-from ..queue import Mode, Task, WaitQueue, traced
+from ..queue import Mode, Semaphore, Task, WaitQueue, traced
 from .files import File, put_file
 from .inode import Dentry, Inode
 from .program import ProgramTask
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .program import Program
 
 PIPE_BUFFERS = 16  # of a page each
-PIPE_BYTES = PIPE_BUFFERS * PAGE_SIZE
 FIONREAD = 0x541B
 _INIT = 1  # the process that opens nothing
 _numbers = itertools.count(1)
@@ -69,6 +68,7 @@ class Pipe(Super):
         self.root = inode.aliases[0] if inode.aliases else Dentry(b"", None, inode)
         self.rd_wait = WaitQueue(f"data in {self.name}")
         self.wr_wait = WaitQueue(f"room in {self.name}")
+        self.mutex = Semaphore(f"the mutex of {self.name}")
 
     @property
     def name(self) -> str:
@@ -118,12 +118,26 @@ class Pipe(Super):
     async def _wait(
         self, queue: WaitQueue, task: ProgramTask, condition: Callable[[], bool], enders: Callable[[], Iterable[Task]]
     ) -> None:
-        """Every sleep on a pipe. Where threads may yet begin to call, one of them may end it."""
+        """Every sleep on a pipe: without its mutex, which who is interrupted does not get back. Where threads may yet begin
+        to call, one of them may end it."""
+        locked = self.mutex.owner is task
+        self.unlock(task)
         opaque, task.opaque = task.opaque, task.opaque or task.more_may_come
         try:
             await queue.wait_event(task, condition, Mode.INTERRUPTIBLE, enders)
         finally:
             task.opaque = opaque
+        if locked:
+            await self.lock(task)
+
+    async def lock(self, task: ProgramTask) -> None:
+        """``pipe_lock``: what is in it changes only under it, and so splice keeps all others away while the daemon answers."""
+        await self.mutex.acquire(task, Mode.UNINTERRUPTIBLE)
+
+    def unlock(self, task: ProgramTask) -> None:
+        """Nothing, for one whose sleep was interrupted."""
+        if self.mutex.owner is task:
+            self.mutex.release(task)
 
     def _wake(self) -> None:
         self.rd_wait.wake_all()
@@ -163,25 +177,50 @@ class Pipe(Super):
         """What is there; nothing at the end, when no writer is left."""
         if not len(into):
             return 0
-        if not await self.wait_for_data(task, bool(file.flags & os.O_NONBLOCK)):
-            return 0
+        await self.lock(task)
+        try:
+            if not await self.wait_for_data(task, bool(file.flags & os.O_NONBLOCK)):
+                return 0
+            data = self.peek(len(into))
+            into[: len(data)] = data
+            self.consume(len(data))
+            return len(data)
+        finally:
+            self.unlock(task)
+
+    def peek(self, most: int) -> memoryview:
+        """What is first in it, and stays there."""
+        data = bytearray()
+        for buffer in self.buffers:
+            if len(data) >= most:
+                break
+            data += memoryview(buffer.memory)[buffer.start : buffer.end]
+        return memoryview(data)[:most]
+
+    def consume(self, size: int) -> None:
+        """What was first in it is there no longer."""
         was_full = self._full
-        done = 0
-        while self.buffers and done < len(into):
+        while size:
             buffer = self.buffers[0]
-            size = min(buffer.end - buffer.start, len(into) - done)
-            into[done : done + size] = buffer.memory[buffer.start : buffer.start + size]
-            buffer.start += size
-            done += size
+            part = min(buffer.end - buffer.start, size)
+            buffer.start += part
+            size -= part
             if buffer.start == buffer.end:
                 self.buffers.popleft()
         if was_full and not self._full:
             self.wr_wait.wake_all()
-        return done
 
     @traced("pipe_write")
     async def write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> tuple[int, int]:
         """All of it, unless a signal or O_NONBLOCK ends the wait for room. EPIPE and SIGPIPE without readers."""
+        await self.lock(task)
+        try:
+            return await self.write_locked(task, data, bool(file.flags & os.O_NONBLOCK)), 0
+        finally:
+            self.unlock(task)
+
+    async def write_locked(self, task: ProgramTask, data: memoryview, nonblock: bool) -> int:
+        """As ``write``, by who has the mutex. It does not wait if there is room."""
         done = 0
         try:
             self._check_readers(task)
@@ -191,11 +230,11 @@ class Pipe(Super):
                 if not self._full:
                     done += self._add(data[done : done + PAGE_SIZE])
                 else:
-                    await self._wait_while_full(task, bool(file.flags & os.O_NONBLOCK))
+                    await self._wait_while_full(task, nonblock)
         except OSError:
             if not done:
                 raise
-        return done, 0
+        return done
 
     async def wait_for_data(self, task: ProgramTask, nonblock: bool) -> bool:
         """False at the end, when nothing is in it and no writer is left. Raises EAGAIN, :class:`Interrupted`."""
@@ -218,6 +257,11 @@ class Pipe(Super):
         while self._full:
             await self._wait_while_full(task, nonblock)
             self._check_readers(task)
+        return self.room
+
+    @property
+    def room(self) -> int:
+        """Bytes, in whole pages."""
         return (PIPE_BUFFERS - len(self.buffers)) * PAGE_SIZE
 
     async def _wait_while_full(self, task: ProgramTask, nonblock: bool) -> None:
@@ -229,13 +273,6 @@ class Pipe(Super):
             lambda: not self._full or not self.readers,
             lambda: self._of_side(task, lambda one: one.readable),
         )
-
-    def put_back(self, data: memoryview) -> None:
-        """What was taken out for nothing is the first in it again."""
-        pages = [data[at : at + PAGE_SIZE] for at in range(0, len(data), PAGE_SIZE)]
-        self.buffers.extendleft(Buffer(page) for page in reversed(pages))
-        if pages:
-            self.rd_wait.wake_all()
 
     def _check_readers(self, task: ProgramTask) -> None:
         if not self.readers:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from ....wire.errno import Errno
 from ..files import File
-from ..pipe import PIPE_BYTES, Pipe
+from ..pipe import Pipe
 from ..program import ProgramTask
 from .base import check_offset, fdget, invalid, readable, syscall, writable
 from .read_write import move
@@ -86,39 +88,58 @@ def _pipe(file: File) -> Pipe:
 
 
 async def _file_to_pipe(task: ProgramTask, source: File, at: int, target: File, count: int, nonblock: bool) -> int:
-    """``splice_file_to_pipe``: as much as there is room for."""
+    """``splice_file_to_pipe``: as much as there is room for, which nobody takes while the daemon reads."""
     pipe = _pipe(target)
-    room = await pipe.wait_for_room(task, nonblock)
-    memory = memoryview(bytearray(min(count, room)))
-    size = await source.ops.read(task, source, memory, at)
-    if not size:
-        return 0
-    return (await pipe.write(task, target, memory[:size], 0))[0]
+    await pipe.lock(task)
+    try:
+        room = await pipe.wait_for_room(task, nonblock)
+        memory = memoryview(bytearray(min(count, room)))
+        size = await source.ops.read(task, source, memory, at)
+        return await pipe.write_locked(task, memory[:size], nonblock) if size else 0
+    finally:
+        pipe.unlock(task)
 
 
 async def _pipe_to_file(task: ProgramTask, source: File, target: File, at: int, length: int, nonblock: bool) -> int:
-    """``iter_file_splice_write``: what is in the pipe. What the file does not take stays there."""
+    """``iter_file_splice_write``: what is in the pipe, where it stays until the file has taken it."""
     pipe = _pipe(source)
-    if not await pipe.wait_for_data(task, nonblock):
-        return 0
-    memory = memoryview(bytearray(min(length, PIPE_BYTES)))
-    data = memory[: await pipe.read(task, source, memory, 0)]
-    done = 0
+    await pipe.lock(task)
     try:
-        done, _ = await target.ops.write(task, target, data, at)
+        if not await pipe.wait_for_data(task, nonblock):
+            return 0
+        done, _ = await target.ops.write(task, target, pipe.peek(length), at)
+        pipe.consume(done)
+        return done
     finally:
-        pipe.put_back(data[done:])
-    return done
+        pipe.unlock(task)
 
 
 async def _pipe_to_pipe(task: ProgramTask, source: File, target: File, length: int, nonblock: bool) -> int:
-    """``splice_pipe_to_pipe``."""
+    """``splice_pipe_to_pipe``: it waits for one pipe after the other, and then takes both in an order that is everyone's."""
     from_pipe, to_pipe = _pipe(source), _pipe(target)
     if from_pipe is to_pipe:
         raise invalid("the two are the same pipe")
-    if not await from_pipe.wait_for_data(task, nonblock):
-        return 0
-    room = await to_pipe.wait_for_room(task, nonblock)
-    memory = memoryview(bytearray(min(length, room)))
-    size = await from_pipe.read(task, source, memory, 0)
-    return (await to_pipe.write(task, target, memory[:size], 0))[0]
+    both = sorted((from_pipe, to_pipe), key=lambda pipe: pipe.number)
+    while True:
+        if not await _locked(task, from_pipe, from_pipe.wait_for_data(task, nonblock)):
+            return 0
+        await _locked(task, to_pipe, to_pipe.wait_for_room(task, nonblock))
+        try:
+            for pipe in both:
+                await pipe.lock(task)
+            if from_pipe.buffers and to_pipe.room:  # nobody else was faster
+                done = await to_pipe.write_locked(task, from_pipe.peek(min(length, to_pipe.room)), nonblock)
+                from_pipe.consume(done)
+                return done
+        finally:
+            for pipe in both:
+                pipe.unlock(task)
+
+
+async def _locked(task: ProgramTask, pipe: Pipe, wait: Coroutine[Any, Any, int]) -> int:
+    try:
+        await pipe.lock(task)
+        return await wait
+    finally:
+        wait.close()
+        pipe.unlock(task)
