@@ -99,6 +99,34 @@ def test_what_cannot_be_run_leaves_the_program_as_it_was(process: Process, path:
     process.close(process.open("/loop", os.O_WRONLY))
 
 
+def test_what_is_about_to_be_written_to_cannot_be_run_while_the_daemon_is_asked() -> None:
+    class Asked(MemoryFS):
+        def open(self, *args: Any) -> Any:
+            return self.asked(super().open, *args)
+
+        def setattr(self, *args: Any) -> Any:
+            return self.asked(super().setattr, *args)
+
+        def asked(self, call: Callable[..., Any], *args: Any) -> Any:
+            if calls.pop():
+                seen.append(errno_of(other.execv, "/elf", ["elf"]))
+            return call(*args)
+
+    seen: list[int | None] = []
+    calls = [False]
+    with Kernel() as kernel:
+        kernel.mount(Asked({"elf": ELF}), "/", workers=2)
+        writer, other = kernel.process(uid=0, gid=0), kernel.process(uid=0, gid=0)
+        writer.chmod("/elf", 0o755)
+        calls += [False, True]  # the second is exec's own
+        writer.close(writer.open("/elf", os.O_WRONLY))
+        calls[:] = [False, True]
+        writer.truncate("/elf", len(ELF))
+        assert seen == [errno.ETXTBSY] * 2
+        calls[:] = [False]
+        other.execv("/elf", ["elf"])
+
+
 def test_without_the_right_to_execute_nobody_runs_it_and_root_needs_one_too(kernel: Kernel, process: Process) -> None:
     user = kernel.process(uid=1000, gid=1000)
     process.chmod("/elf", 0o700)

@@ -113,10 +113,14 @@ class Inode:
         """One that ran it does so no longer."""
         self.writecount += 1
 
-    def check_write(self) -> None:
-        """Raises ETXTBSY for one that runs."""
+    def get_write(self) -> None:
+        """It is about to be written to, and cannot be run until :meth:`put_write`. Raises ETXTBSY for one that runs."""
         if self.writecount < 0:
             raise OSError(int(Errno.ETXTBSY), "Text file busy: a program that runs")
+        self.writecount += 1
+
+    def put_write(self) -> None:
+        self.writecount -= 1
 
     def put(self, task: ProgramTask | None) -> None:
         """Let go of one reference; at the last the inode is evicted."""

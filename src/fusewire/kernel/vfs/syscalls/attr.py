@@ -110,8 +110,11 @@ async def sys_truncate(task: ProgramTask, path: bytes, size: int) -> None:
         raise namei.error(Errno.EINVAL, path, "Invalid argument: no regular file")
     inode.sb.want_write()
     await namei.may(task, inode, MAY_WRITE, path)
-    inode.check_write()
-    await _truncate(task, where, dentry, size, None)
+    inode.get_write()
+    try:
+        await _truncate(task, where, dentry, size, None)
+    finally:
+        inode.put_write()
 
 
 @syscall

@@ -61,11 +61,15 @@ async def _open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int, *, c
     if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO):
         raise namei.error(Errno.ENXIO, path, "No such device or address: no driver is behind this special file")
     try:
-        if kind == stat.S_IFREG and (flags & os.O_ACCMODE or flags & os.O_TRUNC):
-            inode.check_write()
         if kind == stat.S_IFIFO:
             return await fifo_open(task, dentry, flags)
-        return await inode.sb.open(task, dentry, flags)
+        if kind == stat.S_IFDIR or not flags & (os.O_ACCMODE | os.O_TRUNC):
+            return await inode.sb.open(task, dentry, flags)
+        inode.get_write()  # already while the daemon is asked; the open file then counts by itself
+        try:
+            return await inode.sb.open(task, dentry, flags)
+        finally:
+            inode.put_write()
     except OSError as failed:
         raise namei.with_path(failed, path) from None
 
