@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap as real
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -185,6 +186,25 @@ def test_what_is_open_for_writing_is_not_run(process: Process, path: str) -> Non
     assert errno_of(process.execv, path, ["x"]) == errno.ETXTBSY
     process.close(fd)
     process.execv(path, ["x"])
+
+
+def test_a_signal_that_comes_while_it_is_looked_at_leaves_nothing_held() -> None:
+    class Signalling(MemoryFS):
+        def getxattr(self, *args: Any) -> Any:
+            process.kill(signal.SIGUSR1)
+            return super().getxattr(*args)
+
+    def handler(number: int) -> None:
+        raise RuntimeError("it is not called")
+
+    with Kernel() as kernel:
+        kernel.mount(Signalling(FILES), "/")
+        process, other = kernel.process(uid=0, gid=0), kernel.process(uid=0, gid=0)
+        other.chmod("/elf", 0o755)
+        process.signal(signal.SIGUSR1, handler)
+        process.execv("/elf", ["elf"])
+        assert not process.alive  # what was pending met a program that does not handle it
+        other.close(other.open("/elf", os.O_WRONLY))
 
 
 # -- what is left --------------------------------------------------------------------------------------------------------

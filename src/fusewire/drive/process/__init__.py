@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal as _signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ...kernel.vfs import Cred, Program, namei
@@ -180,16 +180,14 @@ class Process(Listings, MemoryCalls):
     def exec(self, comm: str) -> None:
         """It becomes the program ``comm``, of which there is no file here. Descriptors that are not inheritable are closed;
         memory, handlers of signals and all other threads are gone."""
-        self._end_other_threads()
-        self._call(sc.begin_new_exec, comm)
+        self._exec(sc.begin_new_exec, comm)
 
     def execv(self, path: Path, args: Sequence[str | bytes]) -> None:
         """As os.execv(), but it returns: nothing is run, and further calls are the new program's, whose arguments are
         :attr:`argv`. What is a program is told by its first bytes: ELF, or a ``#!`` line that leads to one."""
         name = to_bytes(path)
-        bprm = self._call(sc.sys_execve, name, tuple(os.fsencode(arg) for arg in args))
-        self._end_other_threads()
-        self._call(sc.begin_new_exec, os.fsdecode(os.path.basename(name)[:_COMM]), bprm)
+        argv = tuple(os.fsencode(arg) for arg in args)
+        self._exec(sc.sys_execve, name, argv, os.fsdecode(os.path.basename(name)[:_COMM]))
 
     def execve(self, path: Path, args: Sequence[str | bytes], env: object) -> None:
         """As os.execve(), and as :meth:`execv`: there is nobody to read ``env``."""
@@ -200,12 +198,11 @@ class Process(Listings, MemoryCalls):
         """What its last exec gave it, as /proc/PID/cmdline has it."""
         return [os.fsdecode(arg) for arg in self.program.argv]
 
-    def _end_other_threads(self) -> None:
-        for task in list(self.program.tasks):
-            if task is not self._task() and not task.exited:
-                if task.worker or task.doing:
-                    with self.kernel.driver.locked():
-                        task.kill(_signal.SIGKILL)
-                else:
-                    self.kernel.driver.run(task, sc.sys_exit(task))
+    def _exec(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        threads = list(self.program.tasks)
+        try:
+            self._call(function, *args)
+        finally:
+            for task in threads:
+                if task.exited:
                     self.kernel.driver.forget(task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from ..program import Cred, ProgramTask
 from .base import syscall
 from .mmap import exit_mmap
 from .open import close_all
+from .process import sys_exit
 
 FMODE_EXEC = 0x20  # in the flags of OPEN: the file is opened to be run
 BINPRM_BUF_SIZE = 256  # bytes by which a program is known
@@ -40,9 +42,21 @@ class Binprm(NamedTuple):
 
 
 @syscall
-async def sys_execve(task: ProgramTask, path: bytes, argv: tuple[bytes, ...]) -> Binprm:
-    """Open the file, follow its ``#!`` line, and see what it is. Raises EACCES, ENOEXEC, ETXTBSY, ELOOP for too many
-    interpreters, ENOENT also for one that is not there: then the program is as it was. Else :func:`begin_new_exec` is next."""
+async def sys_execve(task: ProgramTask, path: bytes, argv: tuple[bytes, ...], comm: str) -> None:
+    """The program becomes what is in the file. Raises EACCES, ENOEXEC, ETXTBSY, ELOOP for too many interpreters, ENOENT also
+    for one that is not there: then the program is as it was."""
+    bprm = await _search_binary_handler(task, path, argv)
+    try:
+        await begin_new_exec(task, comm, bprm)
+    finally:
+        if task.program.mm.exe_file is not bprm.file:
+            await put_exec_file(task, bprm.file)
+        for script in reversed(bprm.scripts):
+            await put_file(task, script)
+
+
+async def _search_binary_handler(task: ProgramTask, path: bytes, argv: tuple[bytes, ...]) -> Binprm:
+    """Open the file, follow its ``#!`` line, and see what it is."""
     interp = path
     opened = [await _do_open_execat(task, path)]
     argv = argv or (b"",)
@@ -114,9 +128,10 @@ async def _bprm_creds(task: ProgramTask, file: File) -> Cred:
 
 @syscall
 async def begin_new_exec(task: ProgramTask, comm: str, bprm: Binprm | None = None) -> None:
-    """The point of no return. Its other threads have ended; its memory goes, and those of its descriptors that are marked so,
-    and what handled signals. What is ignored stays so."""
+    """The point of no return. Its other threads end; its memory goes, and those of its descriptors that are marked so, and
+    what handled signals: those that are pending find it without. What is ignored stays so."""
     program = task.program
+    await _de_thread(task)
     await exit_mmap(task)
     if bprm is not None:
         program.mm.exe_file, program.argv, program.cred = bprm.file, bprm.argv, bprm.cred
@@ -124,5 +139,16 @@ async def begin_new_exec(task: ProgramTask, comm: str, bprm: Binprm | None = Non
     for number in [number for number, handler in program.handlers.items() if callable(handler)]:
         del program.handlers[number]
     program.comm = task.comm = comm
-    for script in reversed(bprm.scripts if bprm is not None else ()):
-        await put_file(task, script)
+    pending, task.pending_signals = task.pending_signals, []
+    for number in pending:
+        task.kill(number)
+
+
+async def _de_thread(task: ProgramTask) -> None:
+    for other in list(task.program.tasks):
+        if other is task or other.exited:
+            continue
+        if other.worker or other.doing:
+            other.kill(signal.SIGKILL)
+        else:
+            await sys_exit(other)
