@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -129,6 +130,28 @@ def test_each_end_does_its_own_thing_only(process: Process) -> None:
 def test_two_pipes_are_two_files_and_both_ends_of_one_are_the_same(process: Process) -> None:
     numbers = [process.fstat(fd).st_ino for fd in (*process.pipe(), *process.pipe())]
     assert numbers[0] == numbers[1] != numbers[2] == numbers[3]
+
+
+def test_a_pipe_belongs_to_who_made_it_and_its_attributes_can_be_changed(process: Process) -> None:
+    owner = process.kernel.process(uid=1000, gid=1001)
+    before = time.time_ns()
+    reading, writing = owner.pipe()
+    made = owner.fstat(reading)
+    assert (made.st_ino, made.st_uid, made.st_gid) == (1, 1000, 1001)  # each kernel counts for itself
+    assert all(before <= when <= time.time_ns() for when in (made.st_atime_ns, made.st_mtime_ns, made.st_ctime_ns))
+    owner.fchmod(reading, 0o640)
+    owner.utime(reading, ns=(5, 7))
+    changed = owner.fstat(writing)
+    assert (changed.st_mode & 0o7777, changed.st_atime_ns, changed.st_mtime_ns) == (0o640, 5, 7)
+    assert errno_of(lambda: owner.fchown(reading, 0, 0)) == errno.EPERM
+    assert owner.listxattr(reading) == []
+
+
+def test_a_fifo_is_not_opened_with_o_direct(process: Process) -> None:
+    process.kernel.mount(MemoryFS(), "/")
+    process.mkfifo("/p")
+    assert errno_of(lambda: process.open("/p", os.O_RDWR | os.O_DIRECT)) == errno.EINVAL
+    assert errno_of(lambda: process.open("/p", os.O_WRONLY | os.O_NONBLOCK)) == errno.ENXIO  # no reader was left behind
 
 
 def test_it_holds_64_kib(process: Process) -> None:

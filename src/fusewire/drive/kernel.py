@@ -69,6 +69,7 @@ class Kernel:
         self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
         self.detached: list[Mount] = []  # unmounted lazily, and still in use
         self._pid = 0
+        self._ino = 0
         self._connections = 0
         self.raised: list[Deadlocked] = []
         self._found: queue.SimpleQueue[Deadlocked] = queue.SimpleQueue()
@@ -320,6 +321,10 @@ class Kernel:
     def _next_pid(self) -> int:
         self._pid += 1
         return self._pid
+
+    def _next_ino(self) -> int:
+        self._ino += 1
+        return self._ino
 
     def _quiesce(self) -> None:
         if isinstance(self.driver, Inline) and self.driver.current is None:

@@ -94,6 +94,7 @@ class Caller:
         task = ProgramTask(pid, self.program, kernel.driver.wake)
         task.events = kernel.events
         task.everyone = kernel.driver.tasks
+        task.next_ino = kernel._next_ino
         task.more_may_come = kernel.driver.more_may_come
         kernel.driver.tasks.append(task)
         return task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import stat
 
 from ...wire.errno import Errno
 from ...wire.flags import FAttr, GetattrFlag, InitFlag, Opcode
@@ -49,6 +48,7 @@ from .permission import (
     generic_permission,
     needs_acl,
     setattr_prepare,
+    without_set_id,
 )
 from .program import ProgramTask
 
@@ -154,7 +154,7 @@ class FuseAttr(FuseXattr):
         valid &= ~FAttr.KILL_SUIDGID
         if kill and not self.flags & KILLPRIV:
             await self._getattr(task, inode)
-            mode = _without_set_id(inode.mode)
+            mode = without_set_id(inode.mode)
             if mode != inode.mode:
                 valid |= FAttr.MODE
         v2 = self.flags & InitFlag.HANDLE_KILLPRIV_V2
@@ -204,7 +204,7 @@ class FuseAttr(FuseXattr):
                 raise
         if inode.mode & SUID_SGID and not task.program.cred.capable and not self.flags & InitFlag.HANDLE_KILLPRIV:
             await self._getattr(task, inode)
-            mode = _without_set_id(inode.mode)
+            mode = without_set_id(inode.mode)
             if mode != inode.mode:
                 await self._setattr(task, inode, SetattrIn(FAttr.MODE, mode=mode))
 
@@ -271,13 +271,6 @@ class FuseAttr(FuseXattr):
             if failed.errno not in (Errno.ENODATA, Errno.EOPNOTSUPP):
                 raise
         inode.acl = acl
-
-
-def _without_set_id(mode: int) -> int:
-    """The mode without the bits that a change of owner or contents takes away."""
-    if mode & stat.S_IXGRP:
-        mode &= ~stat.S_ISGID
-    return mode & ~stat.S_ISUID
 
 
 def _attr_of(sx: Statx, inode: Inode) -> Attr:

@@ -96,6 +96,13 @@ def setattr_prepare(cred: Cred, inode: Inode, changes: SetattrIn) -> SetattrIn:
     return changes
 
 
+def without_set_id(mode: int) -> int:
+    """The mode without the bits that a change of owner or contents takes away."""
+    if mode & stat.S_IXGRP:
+        mode &= ~stat.S_ISGID
+    return mode & ~stat.S_ISUID
+
+
 def _sets_times(valid: int) -> bool:
     """utimensat(2) with times of its own; "now" for both is open to whoever may write."""
     atime = valid & FAttr.ATIME and not valid & FAttr.ATIME_NOW

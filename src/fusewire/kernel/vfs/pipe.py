@@ -6,20 +6,21 @@ lives while somebody has it open, or waits to. A buffer is a page; there are :da
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import stat
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ...wire.errno import Errno
-from ...wire.flags import PAGE_SIZE, PollEvent
-from ...wire.layouts import Attr
+from ...wire.flags import PAGE_SIZE, FAttr, PollEvent
+from ...wire.layouts import Attr, SetattrIn
 from ..queue import Mode, Semaphore, Task, WaitQueue, traced
 from .files import File, put_file
 from .inode import Dentry, Inode
+from .permission import setattr_prepare, without_set_id
 from .program import ProgramTask
 from .super import Super
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 PIPE_BUFFERS = 16  # of a page each
 FIONREAD = 0x541B
 _INIT = 1  # the process that opens nothing
-_numbers = itertools.count(1)
+_NANO = 10**9
 
 
 class Buffer:
@@ -54,15 +55,20 @@ class Pipe(Super):
     magic = 0x50495045
     device_number = 0
 
-    def __init__(self, inode: Inode | None = None) -> None:
+    def __init__(self, task: ProgramTask, inode: Inode | None = None) -> None:
         super().__init__()
-        self.number = next(_numbers)
+        self.number = task.next_ino()
         self.buffers: deque[Buffer] = deque()
         self.readers = self.writers = 0
         self.opened = [0, 0]
         self.opening: list[ProgramTask] = []
         if inode is None:
-            attr = Attr(self.number, mode=stat.S_IFIFO | 0o600, nlink=1, blksize=PAGE_SIZE)
+            cred = task.program.cred
+            now, nsec = divmod(time.time_ns(), _NANO)
+            attr = Attr(
+                self.number, atime=now, mtime=now, ctime=now, atimensec=nsec, mtimensec=nsec, ctimensec=nsec,
+                mode=stat.S_IFIFO | 0o600, nlink=1, uid=cred.uid, gid=cred.gid, blksize=PAGE_SIZE,
+            )  # fmt: skip
             inode = Inode(self, self.number, 0, attr, b"pipe")
         self.inode = inode
         self.root = inode.aliases[0] if inode.aliases else Dentry(b"", None, inode)
@@ -76,6 +82,30 @@ class Pipe(Super):
         if self.inode.sb is self:
             return f"pipe:[{self.number}]"
         return f'FIFO "{self.root.name.decode("utf-8", "backslashreplace")}"'
+
+    # -- attributes, of one without a name --------------------------------------------------------------------------------
+
+    async def setattr(self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None) -> None:
+        changes = setattr_prepare(task.program.cred, self.inode, changes)
+        old, valid = self.inode.attr, changes.valid
+        now, nsec = divmod(time.time_ns(), _NANO)
+        new = old._replace(ctime=now, ctimensec=nsec)
+        if valid & FAttr.MODE:
+            new = new._replace(mode=changes.mode)
+        elif valid & FAttr.KILL_SUIDGID:
+            new = new._replace(mode=without_set_id(old.mode))
+        if valid & FAttr.UID:
+            new = new._replace(uid=changes.uid)
+        if valid & FAttr.GID:
+            new = new._replace(gid=changes.gid)
+        if valid & FAttr.ATIME:
+            new = new._replace(atime=changes.atime, atimensec=changes.atimensec)
+        if valid & FAttr.MTIME:
+            new = new._replace(mtime=changes.mtime, mtimensec=changes.mtimensec)
+        self.inode.attr = new
+
+    async def listxattr(self, task: ProgramTask, inode: Inode, size: int) -> bytes | int:
+        return b"" if size else 0
 
     # -- open and release ---------------------------------------------------------------------------------------------
 
@@ -327,9 +357,9 @@ class Pipe(Super):
 @traced()
 async def fifo_open(task: ProgramTask, dentry: Dentry, flags: int) -> File:
     """Open a FIFO: each side waits for the other, but for O_RDWR, and for O_NONBLOCK, which does not wait. Raises ENXIO for a
-    writer who does not wait and finds no reader, EINTR."""
+    writer who does not wait and finds no reader, EINTR, EINVAL for O_DIRECT."""
     inode = dentry.positive
-    pipe = inode.pipe or Pipe(inode)
+    pipe = inode.pipe or Pipe(task, inode)
     nonblock = bool(flags & os.O_NONBLOCK)
     access = flags & os.O_ACCMODE
     if access == os.O_ACCMODE:
@@ -346,13 +376,15 @@ async def fifo_open(task: ProgramTask, dentry: Dentry, flags: int) -> File:
                 await pipe.wait_for_partner(task, 1)
         elif access == os.O_WRONLY and not pipe.readers:
             await pipe.wait_for_partner(task, 0)
+        if flags & os.O_DIRECT:
+            raise OSError(int(Errno.EINVAL), "Invalid argument: O_DIRECT")
     except BaseException:
         await put_file(task, file)
         raise
     return file
 
 
-def make_pipe(flags: int) -> tuple[File, File]:
+def make_pipe(task: ProgramTask, flags: int) -> tuple[File, File]:
     """The two ends of a pipe without a name: for reading, and for writing."""
-    pipe = Pipe()
+    pipe = Pipe(task)
     return pipe.file(pipe.root, os.O_RDONLY | flags), pipe.file(pipe.root, os.O_WRONLY | flags)

@@ -167,7 +167,7 @@ async def sys_pipe(task: ProgramTask, flags: int = 0) -> tuple[int, int]:
     if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK):
         raise invalid(f"a pipe with flags {flags:#x}")
     files = task.program.files
-    reading, writing = make_pipe(flags)
+    reading, writing = make_pipe(task, flags)
     cloexec = bool(flags & os.O_CLOEXEC)
     return files.install(reading, cloexec=cloexec), files.install(writing, cloexec=cloexec)
 
