@@ -65,8 +65,8 @@ class Program:
 
 class ProgramTask(Task):
     """A thread of a program, inside the kernel's half. ``held`` and ``using`` are what its system call holds; ``everyone`` are
-    the tasks of this kernel, to which ``more_may_come`` that nobody here knows of yet; ``next_ino`` numbers
-    what has no name, as ``get_next_ino``."""
+    the tasks of this kernel, to which ``more_may_come`` that nobody here knows of yet; ``next_ino`` numbers what
+    has no name, as Linux's get_next_ino."""
 
     next_ino: Callable[[], int]
 
