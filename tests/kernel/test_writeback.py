@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import threading
+from typing import Any
 
 import pytest
 from cached import PATTERN, WritingBack, pages, world
@@ -43,6 +44,47 @@ def test_sync_has_all_that_is_dirty_written_and_waits_for_it() -> None:
         filesystem.asked.clear()
         w.process.sync()
         assert filesystem.asked == []
+
+
+@pytest.mark.parametrize("by", ["sync", "flusher"])
+def test_a_file_that_goes_while_another_is_written_is_given_back_once(by: str) -> None:
+    class Removing(WritingBack):
+        def write(self, ino: int, *args: Any) -> Any:
+            remove_others(ino, "sync")
+            return super().write(ino, *args)
+
+        def setattr(self, ino: int, *args: Any) -> Any:
+            remove_others(ino, "flusher")  # which waits for this only
+            return super().setattr(ino, *args)
+
+        def forget(self, ino: int, nlookup: int) -> None:
+            forgotten.append(ino)
+            super().forget(ino, nlookup)
+
+    def remove_others(ino: int, written_by: str) -> None:
+        left = dict(fds) if by == written_by else {}
+        for name, fd in left.items():
+            fds.clear()
+            if p.fstat(fd).st_ino != ino:
+                p.unlink(f"/{name}")
+                p.close(fd)
+
+    forgotten: list[int] = []
+    fds: dict[str, int] = {}
+    with Kernel() as kernel:
+        kernel.mount(Removing({"f": b"", "g": b""}), "/", workers=2)
+        p = kernel.process(uid=0, gid=0)
+        opened = {name: p.open(f"/{name}", os.O_WRONLY) for name in ("f", "g")}
+        for fd in opened.values():
+            p.pwrite(fd, b"x", 0)
+        fds.update(opened)
+        if by == "sync":
+            kernel.process().sync()
+        else:
+            kernel.advance(40)
+        assert not fds
+        kernel.advance(1)
+        assert len(forgotten) == 1
 
 
 def test_what_is_not_needed_any_more_is_written_and_then_forgotten() -> None:

@@ -107,10 +107,11 @@ class Flusher:
     async def _write(self, task: ProgramTask, caches: Iterable[PageCache]) -> None:
         try:
             for cache in caches:
+                self.dirtied.pop(cache, None)
                 inode = cache.inode
-                inode.count += 1
+                if not inode.grab():
+                    continue  # it has gone while another was written
                 try:
-                    self.dirtied.pop(cache, None)
                     await inode.sb.write_inode(task, inode)
                 except OSError:
                     continue  # fsync(2) and close(2) tell of it

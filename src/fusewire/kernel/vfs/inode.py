@@ -122,6 +122,13 @@ class Inode:
     def put_write(self) -> None:
         self.writecount -= 1
 
+    def grab(self) -> bool:
+        """Hold it, unless it is evicted already (``igrab``)."""
+        if not self.count:
+            return False
+        self.count += 1
+        return True
+
     def put(self, task: ProgramTask | None) -> None:
         """Let go of one reference; at the last the inode is evicted."""
         self.count -= 1

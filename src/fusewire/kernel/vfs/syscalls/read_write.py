@@ -164,9 +164,8 @@ async def sys_fsync(task: ProgramTask, fd: int, datasync: bool = False) -> None:
 async def sys_sync(task: ProgramTask, lru: PageLru) -> None:
     """All that is dirty is written, and waited for; nobody hears of what fails (but fsync and close, later)."""
     for cache in {page.cache for page in lru.pages if page.dirty or page.writeback} | lru.dirty_files():
-        if cache is not None:
+        if cache is not None and cache.inode.grab():  # it may have gone while another was written
             inode = cache.inode
-            inode.count += 1
             try:
                 await inode.sb.write_inode_now(task, inode)
             except OSError:
