@@ -175,6 +175,19 @@ def test_small_writes_share_a_buffer(process: Process) -> None:
     assert errno_of(lambda: process.write(writing, bytes(64))) == errno.EAGAIN
 
 
+def test_a_thread_that_closes_what_another_reads_does_not_end_the_read() -> None:
+    with Kernel("threads") as kernel:
+        process = kernel.process()
+        out, into = process.pipe()
+        reading = process.fork()
+        process.close(out)
+        reader = Caller(lambda: reading.read(out, 10))
+        asleep(reading, "data in pipe")
+        reading.close(out)
+        assert process.write(into, b"hello") == 5
+        assert reader.end() == b"hello"
+
+
 def test_there_is_room_again_only_when_a_whole_buffer_was_read(process: Process) -> None:
     reading, writing = process.pipe2(os.O_NONBLOCK)
     process.write(writing, bytes(CAPACITY))

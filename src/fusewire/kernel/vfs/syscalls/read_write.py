@@ -35,8 +35,6 @@ async def sys_read(task: ProgramTask, fd: int, into: memoryview | UserPages, off
         raise OSError(int(Errno.EISDIR), "Is a directory")
     if isinstance(into, UserPages):
         return await _read_to_user(task, opened, into, offset)
-    if len(task.program.tasks) == 1:  # nobody can close it meanwhile
-        return await _read(task, opened, into, offset)
     opened.count += 1
     try:
         return await _read(task, opened, into, offset)
@@ -80,8 +78,6 @@ async def sys_write(task: ProgramTask, fd: int, buffers: Buffers, offset: int | 
         data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))  # type: ignore[arg-type]
     else:
         data = memoryview(await copy_from_user(task, buffers))
-    if len(task.program.tasks) == 1:
-        return await _write(task, opened, data, offset)
     opened.count += 1
     try:
         return await _write(task, opened, data, offset)
