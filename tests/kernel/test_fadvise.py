@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cached import Tuned, reads_on_linux, world
+from cached import Recorded, Tuned, reads_on_linux, world
 
+from fusewire import InitFlag, Process
+from fusewire.testing import MockDaemon, entry, opened
 from fusewire.wire.flags import PAGE_SIZE
 
 
@@ -66,6 +69,27 @@ def test_advice_asks_what_linux_asks(case: Case) -> None:
                 assert process.splice(fd, into, count * PAGE_SIZE, first * PAGE_SIZE) == count * PAGE_SIZE
                 assert process.read(out, count * PAGE_SIZE) == bytes(count * PAGE_SIZE)
         assert filesystem.reads() == case.asked
+
+
+@pytest.mark.parametrize("advice", [WILLNEED, DONTNEED])
+def test_what_lies_before_the_file_is_neither_read_nor_forgotten(advice: int) -> None:
+    filesystem = Recorded()
+    with world(filesystem) as w:
+        fd = w.open()
+        w.process.pread(fd, PAGE_SIZE, 0)
+        filesystem.asked.clear()
+        w.process.posix_fadvise(fd, -PAGE_SIZE, 2 * PAGE_SIZE, advice)
+        w.process.pread(fd, PAGE_SIZE, 0)
+        assert filesystem.asked == []
+
+
+@pytest.mark.mock_daemon(flags=InitFlag.ASYNC_READ, max_readahead=32 * PAGE_SIZE)
+def test_a_directory_that_will_be_read_is_not_read_as_a_file(mock_daemon: MockDaemon, fuse_process: Process) -> None:
+    mock_daemon.default.lookup(1, b"d").reply(entry(2, mode=stat.S_IFDIR | 0o755, size=PAGE_SIZE, valid=60))
+    mock_daemon.default.opendir(2).reply(opened(1))
+    fd = fuse_process.open("/d", os.O_RDONLY | os.O_DIRECTORY)
+    fuse_process.posix_fadvise(fd, 0, 0, WILLNEED)
+    assert "READ" not in mock_daemon.names
 
 
 READER = """

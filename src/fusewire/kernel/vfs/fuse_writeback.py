@@ -342,7 +342,7 @@ class FuseWriteback(FusePages):
         if advice in (os.POSIX_FADV_NORMAL, os.POSIX_FADV_SEQUENTIAL, os.POSIX_FADV_RANDOM):
             file.ra.scale = 2 if advice == os.POSIX_FADV_SEQUENTIAL else 1
             file.ra.random = advice == os.POSIX_FADV_RANDOM
-        elif advice == os.POSIX_FADV_WILLNEED:
+        elif advice == os.POSIX_FADV_WILLNEED and inode.is_reg:
             await self.willneed(task, file, start // PAGE_SIZE, -(-end // PAGE_SIZE) - start // PAGE_SIZE)
         elif advice == os.POSIX_FADV_DONTNEED and inode.pages is not None:
             await self._writepages(task, inode.pages, start // PAGE_SIZE, (end - 1) // PAGE_SIZE)

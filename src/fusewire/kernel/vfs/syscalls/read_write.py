@@ -180,6 +180,8 @@ async def sys_fadvise(task: ProgramTask, fd: int, offset: int, length: int, advi
     if length < 0 or not os.POSIX_FADV_NORMAL <= advice <= os.POSIX_FADV_NOREUSE:
         raise invalid(f"advice {advice} for {length} bytes at {offset}")
     end = offset + length if length else MAX_OFFSET
+    if offset < 0:  # it is taken as unsigned: behind the end of any file
+        offset = end = MAX_OFFSET
     await file.inode.sb.fadvise(task, file, offset, end, advice)
 
 
