@@ -54,6 +54,21 @@ def test_one_pipe_runs_into_another(process: Process) -> None:
     assert errno_of(lambda: process.splice(other_out, into, 1)) == errno.EBADF
 
 
+def test_what_would_be_moved_to_or_from_behind_the_last_offset_is_refused(process: Process) -> None:
+    process.kernel.mount(MemoryFS({"f": b"0123456789"}), "/")
+    out, into = process.pipe()
+    process.write(into, b"data")
+    fd, last = process.open("/f", os.O_RDWR), (1 << 63) - 1
+    assert errno_of(lambda: process.splice(out, fd, 4, None, last)) == errno.EINVAL
+    assert errno_of(lambda: process.splice(fd, into, 4, last)) == errno.EINVAL
+    assert errno_of(lambda: process.sendfile(fd, fd, last, 10)) == errno.EINVAL
+    assert errno_of(lambda: process.sendfile(fd, fd, 0, -1)) == errno.EINVAL
+    process.lseek(fd, last, os.SEEK_SET)
+    assert errno_of(lambda: process.sendfile(fd, fd, 0, 10)) == errno.EINVAL
+    assert process.fstat(fd).st_size == 10
+    assert process.splice(out, fd, 0, flags=0x100) == 0
+
+
 def test_who_splices_and_may_not_wait_is_told_so(process: Process) -> None:
     out, into = process.pipe()
     process.kernel.mount(MemoryFS({"f": bytes(2 * CAPACITY)}), "/")

@@ -156,7 +156,7 @@ class FileCalls(Caller):
 
     def sendfile(self, out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
         """As os.sendfile()."""
-        return self._call(sc.sys_sendfile, out_fd, in_fd, offset, max(0, count))
+        return self._call(sc.sys_sendfile, out_fd, in_fd, offset, count)
 
     def splice(
         self,

@@ -49,6 +49,13 @@ def check_offset(offset: int | None) -> None:
         raise invalid(f"an offset of {offset} bytes")
 
 
+def check_area(offset: int, count: int) -> None:
+    """``rw_verify_area``: so many bytes from there on. Raises EINVAL."""
+    check_offset(offset)
+    if not 0 <= count <= MAX_OFFSET - offset:
+        raise invalid(f"{count} bytes at {offset}")
+
+
 def writable(file: File) -> File:
     """Raises EBADF."""
     if not file.writable:

@@ -10,9 +10,10 @@ from ....wire.errno import Errno
 from ..files import File
 from ..pipe import Pipe
 from ..program import ProgramTask
-from .base import check_offset, fdget, invalid, readable, syscall, writable
+from .base import check_area, fdget, invalid, readable, syscall, writable
 from .read_write import move
 
+MAX_RW_COUNT = 0x7FFF_F000  # bytes that one call moves
 SPLICE_F_NONBLOCK = 2
 SPLICE_F_ALL = 0xF
 
@@ -24,14 +25,16 @@ async def sys_sendfile(task: ProgramTask, out_fd: int, in_fd: int, offset: int |
     source, target = readable(fdget(task, in_fd)), fdget(task, out_fd)
     if offset is not None and not source.positioned:
         raise OSError(int(Errno.ESPIPE), "Illegal seek")
-    check_offset(offset)
+    at = source.pos if offset is None else offset
+    check_area(at, count)
+    count = min(count, MAX_RW_COUNT)
     writable(target)
     if not source.inode.is_reg:
         raise invalid("no regular file")
-    at = source.pos if offset is None else offset
     if isinstance(target.ops, Pipe):
         done = await _file_to_pipe(task, source, at, target, count, bool(target.flags & os.O_NONBLOCK))
     else:
+        check_area(target.pos, count)
         _no_append(target)
         done = await move(task, source, at, target, target.pos, count)
         target.pos += done
@@ -46,15 +49,14 @@ async def sys_splice(
 ) -> int:
     """How many bytes were moved; 0 at the end. Raises EBADF; EINVAL unless one of them is a pipe, and for a pipe and itself;
     ESPIPE for an offset in a pipe; EAGAIN."""
-    if flags & ~SPLICE_F_ALL:
-        raise invalid(f"flags {flags:#x}")
     if not length:
         return 0
+    if flags & ~SPLICE_F_ALL:
+        raise invalid(f"flags {flags:#x}")
     source, target = readable(fdget(task, fd_in)), writable(fdget(task, fd_out))
     for file, offset in ((source, off_in), (target, off_out)):
         if isinstance(file.ops, Pipe) and offset is not None:
             raise OSError(int(Errno.ESPIPE), "Illegal seek: a pipe has no offsets")
-        check_offset(offset)
     pipes = [file for file in (source, target) if isinstance(file.ops, Pipe)]
     nonblock = bool(flags & SPLICE_F_NONBLOCK) or any(pipe.flags & os.O_NONBLOCK for pipe in pipes)
     if len(pipes) == 2:
@@ -64,6 +66,7 @@ async def sys_splice(
     if pipes[0] is source:
         _no_append(target)
         at = target.pos if off_out is None else off_out
+        check_area(at, length)
         done = await _pipe_to_file(task, source, target, at, length, nonblock)
         if off_out is None and target.seekable:
             target.pos += done
@@ -71,6 +74,7 @@ async def sys_splice(
     if not source.inode.is_reg:
         raise invalid("no regular file")
     at = source.pos if off_in is None else off_in
+    check_area(at, length)
     done = await _file_to_pipe(task, source, at, target, length, nonblock)
     if off_in is None:
         source.pos += done
