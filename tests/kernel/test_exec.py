@@ -29,6 +29,10 @@ FILES = {
     "second": b"#!/script arg\n",
     "long": b"#!/" + b"x" * 300 + b"\n",
     "no newline": b"#!/elf",
+    "nul": b"#!/elf\0junk\n",
+    "nul in argument": b"#!/elf x \0junk\n",
+    "blank end": b"#!/elf ",
+    "no name": b"#!\0/elf\n",
     "d/inner": b"#!elf\n",
 }
 
@@ -65,6 +69,9 @@ def errno_of(call: Callable[..., Any], *args: Any) -> int | None:
         ("/one argument", ["/elf", "-x  -y", "/one argument", "a"]),
         ("/second", ["/elf", "/script", "arg", "/second", "a"]),
         ("/no newline", ["/elf", "/no newline", "a"]),
+        ("/nul", ["/elf", "/nul", "a"]),
+        ("/nul in argument", ["/elf", "x ", "/nul in argument", "a"]),
+        ("/blank end", ["/elf", "", "/blank end", "a"]),
     ],
 )
 def test_a_script_is_run_by_its_interpreter_with_one_argument(process: Process, path: str, argv: list[str]) -> None:
@@ -86,6 +93,7 @@ def test_an_interpreter_without_a_slash_is_looked_for_in_the_working_directory(p
         ("/empty", errno.ENOEXEC),
         ("/long", errno.ENOEXEC),
         ("/lost", errno.ENOENT),
+        ("/no name", errno.EACCES),
         ("/loop", errno.ELOOP),
         ("/d", errno.EACCES),
         ("/nothing", errno.ENOENT),

@@ -26,7 +26,8 @@ from .process import sys_exit
 FMODE_EXEC = 0x20  # in the flags of OPEN: the file is opened to be run
 BINPRM_BUF_SIZE = 256  # bytes by which a program is known
 ELF = b"\x7fELF"
-_SCRIPT = re.compile(rb"[ \t]*(?P<name>[^ \t]+)(?P<after>[ \t]*)(?P<argument>.*?)[ \t]*", re.DOTALL)
+_SCRIPT = re.compile(rb"[ \t]*(?P<name>[^ \t]*)(?P<after>[ \t]*)(?P<argument>.*)", re.DOTALL)
+_NAME_ENDS = re.compile(rb"[^ \t][ \t\n]|\0")  # else there is more of it
 _DEEPEST = 5  # interpreters of interpreters
 _CAPABILITIES = 24  # bytes of security.capability
 
@@ -102,13 +103,23 @@ async def _prepare_binprm(task: ProgramTask, file: File) -> bytes:
 
 
 def _interpreter(head: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-    """``load_script``: who is to run a script, and the one argument that its first line gives it. Raises ENOEXEC."""
-    line, newline, _ = head[2:].partition(b"\n")
-    found = _SCRIPT.fullmatch(line)
-    whole = newline or len(head) < BINPRM_BUF_SIZE or (found is not None and found["after"])
-    if not head.startswith(b"#!") or found is None or not whole:
+    """``load_script``: who is to run a script, and the one argument that its first line gives it. A NUL ends the line, too, but
+    what is blank before it belongs to the argument; behind a short file there are NULs. Raises ENOEXEC, and EACCES for no name."""
+    if not head.startswith(b"#!"):
         raise OSError(int(Errno.ENOEXEC), "Exec format error")
-    return found["name"], (found["argument"],) if found["argument"] else ()
+    text = head[2:].ljust(BINPRM_BUF_SIZE - 2, b"\0")
+    line, nul, _ = text[:-1].partition(b"\0")
+    line, newline, _ = line.partition(b"\n")
+    if newline or not nul:
+        nul = b""
+        line = line.rstrip(b" \t")
+    found = _SCRIPT.fullmatch(line)
+    assert found is not None
+    if not _NAME_ENDS.search(text) or not (found["name"] or nul):
+        raise OSError(int(Errno.ENOEXEC), "Exec format error")
+    if not found["name"]:
+        raise PermissionError(int(Errno.EACCES), "Permission denied: an empty path is the working directory")
+    return found["name"], (found["argument"],) if found["after"] else ()
 
 
 async def _bprm_creds(task: ProgramTask, file: File) -> Cred:
