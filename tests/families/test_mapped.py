@@ -232,6 +232,7 @@ def test_what_was_stored_privately_is_lost_by_dontneed_and_read_from_the_cache(
     mapping.madvise(mmap.MADV_DONTNEED)
     assert mapping[0] == ord("p")
     assert errno_of(mapping.madvise, 99) == errno.EINVAL
+    assert errno_of(fuse_process.madvise, mapping.address, 0, 99) == errno.EINVAL
     assert errno_of(fuse_process.madvise, mapping.address - PAGE_SIZE, PAGE_SIZE, mmap.MADV_NORMAL) == errno.ENOMEM
 
 

@@ -128,6 +128,7 @@ def test_statvfs_and_chmod(process: Process) -> None:
         (lambda p: p.read(p.open("/mnt/fuse/hello", os.O_WRONLY), 1), errno.EBADF),
         (lambda p: p.lseek(p.open("/mnt/fuse/hello", os.O_RDONLY), -1, os.SEEK_SET), errno.EINVAL),
         (lambda p: p.truncate("/mnt/fuse/hello", -1), errno.EINVAL),
+        (lambda p: list(p.fwalk("/mnt/fuse/missing")), errno.ENOENT),
     ],
 )
 def test_what_cannot_be_done_fails_with_linuxs_errno(process: Process, call: object, number: int) -> None:

@@ -171,26 +171,21 @@ class Listings(FileCalls, NameCalls):
         dir_fd: int | None = None,
     ) -> Iterator[tuple[str, list[str], list[str], int]]:
         """As os.fwalk()."""
-        yield from self._fwalk(top, top, topdown, onerror, 0 if follow_symlinks else os.O_NOFOLLOW, dir_fd)
+        nofollow = 0 if follow_symlinks else os.O_NOFOLLOW
+        fd = self._open_walked(top, nofollow, dir_fd)
+        if fd is not None:
+            yield from self._fwalk(fd, top, topdown, onerror, nofollow)
+
+    def _open_walked(self, name: str, nofollow: int, dir_fd: int | None) -> int | None:
+        """None for what is not walked into: a link, or at the top a file."""
+        if nofollow and not _stat.S_ISDIR(self.lstat(name, dir_fd=dir_fd).st_mode):
+            return None
+        return self.open(name, os.O_RDONLY | os.O_DIRECTORY | nofollow, dir_fd=dir_fd)
 
     def _fwalk(
-        self,
-        path: str,
-        name: str,
-        topdown: bool,
-        onerror: Callable[[OSError], object] | None,
-        nofollow: int,
-        dir_fd: int | None,
+        self, fd: int, path: str, topdown: bool, onerror: Callable[[OSError], object] | None, nofollow: int
     ) -> Iterator[tuple[str, list[str], list[str], int]]:
-        """``path`` is what the directory ``name`` of ``dir_fd`` is told as."""
-        try:
-            if nofollow and _stat.S_ISLNK(self.lstat(name, dir_fd=dir_fd).st_mode):
-                return
-            fd = self.open(name, os.O_RDONLY | os.O_DIRECTORY | nofollow, dir_fd=dir_fd)
-        except OSError as error:
-            if onerror is not None:
-                onerror(error)
-            return
+        """``fd``, which is closed at the end, is the directory that is told as ``path``."""
         try:
             dirs: list[str] = []
             files: list[str] = []
@@ -200,7 +195,14 @@ class Listings(FileCalls, NameCalls):
             if topdown:
                 yield path, dirs, files, fd
             for name in dirs:
-                yield from self._fwalk(os.path.join(path, name), name, topdown, onerror, nofollow, fd)
+                try:
+                    inner = self._open_walked(name, nofollow, fd)
+                except OSError as error:
+                    if onerror is not None:
+                        onerror(error)
+                    continue
+                if inner is not None:
+                    yield from self._fwalk(inner, os.path.join(path, name), topdown, onerror, nofollow)
             if not topdown:
                 yield path, dirs, files, fd
         finally:

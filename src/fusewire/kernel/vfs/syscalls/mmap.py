@@ -137,6 +137,8 @@ async def sys_mprotect(task: ProgramTask, addr: int, length: int, prot: int) -> 
 @syscall
 async def sys_madvise(task: ProgramTask, addr: int, length: int, advice: int) -> None:
     """How a program is going to touch its memory. Raises EINVAL, ENOMEM for what is not mapped."""
+    if advice not in (MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED):
+        raise invalid(f"advice {advice}")
     if length == 0 and not addr % PAGE_SIZE:
         return
     start, end = _range(addr, length)
@@ -152,11 +154,9 @@ async def sys_madvise(task: ProgramTask, addr: int, length: int, advice: int) ->
                 lo, hi = max(start, vma.start), min(end, vma.end)
                 file = use(task, vma.file)
                 await file.inode.sb.willneed(task, file, vma.index(lo), (hi - lo) // PAGE_SIZE)
-    elif advice == MADV_DONTNEED:
+    else:
         for vma in mapped:
             vma.zap(start, end)
-    else:
-        raise invalid(f"advice {advice}")
     _check_mapped(mapped, start, end)
 
 
