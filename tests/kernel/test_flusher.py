@@ -132,6 +132,30 @@ def test_on_threads_it_is_the_real_clock() -> None:
         wait_until(lambda: w.contents() == b"x")
 
 
+@pytest.mark.mock_daemon(flags=InitFlag.WRITEBACK_CACHE | InitFlag.HANDLE_KILLPRIV_V2)
+def test_one_task_writes_for_a_filesystem_and_holds_up_no_other_one(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process
+) -> None:
+    other = WritingBack({"h": b""})
+    mock_daemon.default.lookup(1, b"mnt").reply(entry(9, 0o40755, valid=1000))
+    fuse_kernel.mount(other, "/mnt")
+    for name, nodeid in ((b"f", 2), (b"g", 3)):
+        mock_daemon.default.lookup(1, name).reply(entry(nodeid, valid=1000))
+        mock_daemon.default.open(nodeid).reply(opened(nodeid))
+        mock_daemon.default.write(nodeid).reply(size=1)
+        mock_daemon.default.setattr(nodeid).reply(attr(nodeid, size=1))
+    held = mock_daemon.expect.setattr(2).hold()
+    for path in ("/f", "/g", "/mnt/h"):
+        fuse_process.write(fuse_process.open(path, os.O_WRONLY), b"x")
+        fuse_kernel.advance(36)
+    assert [task.comm for task in fuse_kernel.driver.tasks].count("flush") == 1
+    assert [asked.nodeid for asked in mock_daemon.came("write")] == [2]
+    assert "WRITE" in other.names()
+    held.asked[0].reply(attr(2, size=1))
+    fuse_kernel.advance(6)
+    assert [asked.nodeid for asked in mock_daemon.came("write")] == [2, 3]
+
+
 @pytest.mark.parametrize("fuse_kernel", ["inline", "threads"], indirect=True)
 @pytest.mark.mock_daemon(flags=InitFlag.WRITEBACK_CACHE | InitFlag.HANDLE_KILLPRIV_V2)
 def test_a_daemon_that_does_not_answer_holds_up_nobody_but_who_waits_for_it(

@@ -3,6 +3,7 @@ fs/fs-writeback.c has it. The clock and the timers are the driver's; a task of i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from .program import ProgramTask
 
 if TYPE_CHECKING:
     from .page_cache import PageCache
+    from .super import Super
 
 NANO = 1_000_000_000
 Work = Callable[[ProgramTask], Coroutine[Any, Any, None]]
@@ -18,7 +20,7 @@ Work = Callable[[ProgramTask], Coroutine[Any, Any, None]]
 class Flusher:
     """The flusher of a kernel. ``start`` runs work as a task of the kernel's own, ``clock`` gives nanoseconds, ``call_at``
     rings at one. ``background``: how many dirty pages may lie there (vm.dirty_background_ratio); ``dirtied`` are the files that
-    have something dirty, with since when."""
+    have something dirty, with since when, in that order. Each filesystem has one task at most that writes."""
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class Flusher:
         self.start = start
         self.background = background
         self.dirtied: dict[PageCache, int] = {}
-        self.running = False
+        self.running: set[Super] = set()
         self._expire = 30.0
         self._interval = 5.0
         self._first = 0  # when there was something dirty for the first time: ticks are counted from there
@@ -61,28 +63,27 @@ class Flusher:
     def note(self, cache: PageCache) -> None:
         """A file that was clean is about to be dirty."""
         now = self.clock()
-        if not self.dirty():
+        if not self.dirtied:
             self._first = now
         self.dirtied[cache] = now
         self._arm()
 
+    def forget(self, cache: PageCache) -> None:
+        """It is clean."""
+        self.dirtied.pop(cache, None)
+
     def too_many(self) -> None:
         """There are more dirty pages than may lie in the background: all are written."""
         if not self.running:
-            self._run(self.dirty())
-
-    def dirty(self) -> list[PageCache]:
-        """Of which the daemon is still to hear something."""
-        for cache in [cache for cache in self.dirtied if not cache.is_dirty]:
-            del self.dirtied[cache]
-        return list(self.dirtied)
+            self._run(list(self.dirtied))
 
     def _arm(self) -> None:
         """Have it ring at the first tick at which something will have been dirty for too long."""
-        if not self.dirtied or self._interval <= 0:
+        since = next((since for cache, since in self.dirtied.items() if cache.inode.sb not in self.running), None)
+        if since is None or self._interval <= 0:
             self._due = None
             return
-        oldest = min(self.dirtied.values()) + int(self._expire * NANO)
+        oldest = since + int(self._expire * NANO)
         interval = int(self._interval * NANO)
         due = self._first + max(1, -(-(oldest - self._first) // interval)) * interval
         if due != self._due:
@@ -94,17 +95,18 @@ class Flusher:
             return  # it was set anew
         self._due = None
         since = self.clock() - int(self._expire * NANO)
-        old = [cache for cache in self.dirty() if self.dirtied[cache] <= since]
-        if old:
-            self._run(old)
-        else:
-            self._arm()
+        self._run([cache for cache, at in self.dirtied.items() if at <= since])
+        self._arm()
 
     def _run(self, caches: Iterable[PageCache]) -> None:
-        self.running = True
-        self.start(lambda task: self._write(task, caches))
+        by_super: dict[Super, list[PageCache]] = {}
+        for cache in caches:
+            by_super.setdefault(cache.inode.sb, []).append(cache)
+        for sb in [sb for sb in by_super if sb not in self.running]:
+            self.running.add(sb)
+            self.start(functools.partial(self._write, sb=sb, caches=by_super[sb]))
 
-    async def _write(self, task: ProgramTask, caches: Iterable[PageCache]) -> None:
+    async def _write(self, task: ProgramTask, sb: Super, caches: Iterable[PageCache]) -> None:
         try:
             for cache in caches:
                 self.dirtied.pop(cache, None)
@@ -120,6 +122,5 @@ class Flusher:
                         self.dirtied.setdefault(cache, self.clock())
                     inode.put(task)
         finally:
-            self.running = False
-            self.dirty()
+            self.running.discard(sb)
             self._arm()

@@ -300,6 +300,7 @@ class FuseWriteback(FusePages):
         inode = cache.inode
         if cache.times_dirty and cache.write_files:
             cache.times_dirty = False
+            cache.maybe_clean()
             attr = inode.attr
             valid = FAttr.MTIME | FAttr.CTIME | FAttr.FH
             changes = SetattrIn(

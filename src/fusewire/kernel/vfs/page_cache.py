@@ -143,7 +143,7 @@ class PageLru:
 
     def dirty_files(self) -> set[PageCache]:
         """Of which the daemon is still to hear something."""
-        return set(self.flusher.dirty()) if self.flusher is not None else set()
+        return set(self.flusher.dirtied) if self.flusher is not None else set()
 
     def drop_clean(self) -> None:
         """As drop_caches does: whatever nobody works on and the daemon can give again."""
@@ -240,6 +240,12 @@ class PageCache:
             page.dirty = False
             self.dirty.discard(page.index)
             self.lru.dirty -= 1
+            self.maybe_clean()
+
+    def maybe_clean(self) -> None:
+        """A page, or the times, are dirty no longer."""
+        if self.lru.flusher is not None and not self.is_dirty:
+            self.lru.flusher.forget(self)
 
     def within(self, first: int, last: int | None) -> list[Page]:
         """The cached pages from index ``first`` to ``last`` (None: to the end), by their index."""

@@ -104,7 +104,7 @@ async def _prepare_binprm(task: ProgramTask, file: File) -> bytes:
 
 def _interpreter(head: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """``load_script``: who is to run a script, and the one argument that its first line gives it. A NUL ends the line, too, but
-    what is blank before it belongs to the argument; behind a short file there are NULs. Raises ENOEXEC, and EACCES for no name."""
+    what is blank before it belongs to the argument; behind a short file there are NULs. Raises ENOEXEC, EACCES for no name."""
     if not head.startswith(b"#!"):
         raise OSError(int(Errno.ENOEXEC), "Exec format error")
     text = head[2:].ljust(BINPRM_BUF_SIZE - 2, b"\0")
