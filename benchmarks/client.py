@@ -1,7 +1,8 @@
 """The program that uses the filesystems, a process of its own: it takes orders as lines of JSON, and answers each with one.
 
 ``python -m benchmarks.client`` works on mounts; with ``inline`` or ``threads``, and caches ``off`` or ``on``, on our own
-kernel's half: with our memory filesystem in process, or with the program that the rest of the command line is.
+kernel's half: with our memory filesystem in process, or with the program that the rest of the command line is; with ``bare``,
+on none at all.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ def main() -> None:
         return serve(os)
     from fusewire import Kernel
 
+    from .bare import Bare
     from .ours import daemon
 
     driver, caches, *command = sys.argv[1:]
+    if driver == "bare":
+        with Bare(command) as bare:
+            return serve(bare)
     with Kernel(driver) as kernel:
         if command:
             kernel.mount_command(command, "/mnt")

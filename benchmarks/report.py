@@ -27,7 +27,7 @@ def show(console: Console, results: Results, systems: list[System]) -> None:
     for caches in ("off", "on"):
         what = f"{title} the memory filesystem in process, caches {caches}"
         _ours_and_linux(console, results, systems, "in process", memory, caches, what)
-    what = f"{title} libfuse's passthrough_ll -s"
+    what = f"{title} libfuse's passthrough_ll -s (bare: one loop of send and receive, the least that Python takes)"
     _ours_and_linux(console, results, systems, "foreign", passthrough, "off", what)
     console.print(
         "Microseconds per operation, the median of the rounds; in brackets the median, over the rounds, of ours divided by"
@@ -38,7 +38,7 @@ def show(console: Console, results: Results, systems: list[System]) -> None:
 
 
 def _rows(results: Results, system: System, caches: str, placement: str) -> list[Key]:
-    keys = [(name, caches, placement) for name, operation in OPERATIONS.items() if not operation.kernels]
+    keys = [(name, caches, placement) for name, operation in OPERATIONS.items() if operation.compares != "kernels"]
     return [key for key in keys if results.has(system, key)]
 
 
@@ -119,6 +119,8 @@ def _ours_and_linux(
 
 def _times(results: Results, ours: System, theirs: System, key: Key) -> str:
     """Ours, Linux's, and the ratio of the two."""
+    if not results.has(ours, key):
+        return "-"
     ratio = results.ratio(ours, theirs, key)
     shown = "-" if ratio is None else f"({ratio:.2f})"
     return f"{results.median(ours, key):.1f} / {results.median(theirs, key):.1f} {shown}"

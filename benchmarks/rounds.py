@@ -16,8 +16,9 @@ Key = tuple[str, str, str]  # operation, caches, placement
 IN_PROCESS = ("stat", "open-read", "create", "unlink", "readdir-100k", "read-1m", "write-1m")
 IN_PROCESS_CACHED = ("stat-cached", "open-read", "create", "unlink", "read-1m", "write-1m")
 FOREIGN = ("stat", "read-128k")
+BARE = ("stat",)
 SAME_ON_LINUX = ("memory", "fusewire")  # what runs in process, mounted
-BACKED = ("read-4k", "read-1m", "write-4k", "write-1m")
+BACKED = ("read-4k", "big-read-4k", "big-random-4k", "read-1m", "write-4k", "write-1m")
 # Where client and daemon run. A wake-up across processors costs more than a small request, and where the scheduler leaves a
 # daemon is a matter of luck that lasts: on one CPU is what compares the programs.
 PLACEMENTS = {"one": "on one CPU", "two": "on two CPUs", "free": "free to move"}
@@ -55,9 +56,16 @@ def wanted_of(system: System, caches: str, operations: list[str]) -> list[str]:
     """Which of ``operations`` the system is asked for."""
     in_process = IN_PROCESS if caches == "off" else IN_PROCESS_CACHED
     limits = {"in process": in_process, "foreign": FOREIGN, "backed": BACKED}.get(system.family)
-    if limits is None and (system.family, system.name) != SAME_ON_LINUX:
-        limits = tuple(name for name in operations if not OPERATIONS[name].kernels)
-    return [name for name in operations if limits is None or name in limits]
+    if system.name == "bare":
+        limits = BARE
+    if limits is not None:
+        return [name for name in operations if name in limits]
+    compares = {"libraries"}
+    if system.family == "plain":
+        compares.add("backing")
+    if (system.family, system.name) == SAME_ON_LINUX:
+        compares.add("kernels")
+    return [name for name in operations if OPERATIONS[name].compares in compares]
 
 
 def measures_of(system: System, caches: str, operations: list[str]) -> list[str]:
@@ -92,15 +100,14 @@ def run(
         )
         for measure, caches, placement in steps:
             turn = [
-                one
-                for one in alive
-                if one.caches == caches
-                and measure not in one.refused
-                and measure in measures_of(one.system, caches, operations)
+                one for one in alive if one.caches == caches and measure in measures_of(one.system, caches, operations)
             ]
             # Not by turns: what ran just before decides where the scheduler has left the client.
             order.shuffle(turn)
-            for one in turn:
+            # Whoever is first finds the processor cold, and does it once more at the end: what it took first is not counted.
+            for counts, one in [(False, one) for one in turn[:1]] + [(True, one) for one in turn[1:] + turn[:1]]:
+                if one not in alive or measure in one.refused:
+                    continue
                 try:
                     if placement != "free":
                         one.pin(cpus[-1:], cpus[-1:] if placement == "one" else cpus[:1])
@@ -118,6 +125,6 @@ def run(
                     if placement != "free":
                         one.pin(cpus, cpus)
                 for operation, value in times.items():
-                    if operation in operations:
+                    if counts and operation in operations:
                         results.add(round_, one.system, (operation, caches, placement), value)
     return results

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, cycle
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 SMALL, MIDDLE, LARGE = 4096, 1 << 17, 1 << 20
-FILE_SIZE = 8 * LARGE
+FILE_SIZE = 8 * LARGE  # all of it fits in the processor's cache
+BIG_SIZE = 256 * LARGE  # and of this one it does not
 ENTRIES, MANY = 1000, 100_000
 Micros = dict[str, float]
 
@@ -144,6 +146,20 @@ def _read(name: str, size: int) -> Measure:
     return measure
 
 
+def _read_big(name: str, size: int, *, shuffled: bool) -> Measure:
+    """Of a file that the processor's cache does not hold, all of it in the page cache."""
+    offsets = list(range(0, BIG_SIZE, size))
+    if shuffled:
+        random.Random(0).shuffle(offsets)
+
+    def measure(program: Any, place: str, seconds: float) -> Micros:
+        places = cycle(offsets)
+        with opened(program, f"{place}/big") as fd:
+            return {name: repeat(lambda: program.pread(fd, size, next(places)), seconds)}
+
+    return measure
+
+
 def _read_ahead(name: str, size: int) -> Measure:
     """Through the page cache, which is emptied before the file is read from the start: the kernel reads ahead."""
 
@@ -185,6 +201,8 @@ MEASURES: dict[str, Measure] = {
     "read-4k": _read("read-4k", SMALL),
     "read-128k": _read("read-128k", MIDDLE),
     "read-1m": _read("read-1m", LARGE),
+    "big-read-4k": _read_big("big-read-4k", SMALL, shuffled=False),
+    "big-random-4k": _read_big("big-random-4k", SMALL, shuffled=True),
     "read-ahead-4k": _read_ahead("read-4k", SMALL),
     "read-ahead-1m": _read_ahead("read-1m", LARGE),
     "write-4k": _write("write-4k", SMALL),
@@ -194,27 +212,29 @@ MEASURES: dict[str, Measure] = {
 
 class Operation(NamedTuple):
     """A row: which measure it comes from with caches off, and with caches on (None: that would measure nothing of interest).
-    ``kernels``: it compares our kernel's half with Linux's, and says nothing of libraries."""
+    ``compares``: libraries; our kernel's half with Linux's; or FUSE passthrough with the plain file."""
 
     title: str
     off: str | None
     on: str | None
-    kernels: bool = False
+    compares: Literal["libraries", "kernels", "backing"] = "libraries"
 
 
 OPERATIONS = {
     "stat": Operation("stat (fstat of an open file)", "stat", None),
-    "stat-cached": Operation("stat, cached", None, "stat-cached", kernels=True),
+    "stat-cached": Operation("stat, cached", None, "stat-cached", "kernels"),
     "lookup": Operation("lookup of a missing name", "lookup", None),
     "open": Operation("open and close", "open", "open"),
-    "open-read": Operation("open, read 4 KiB and close", "open-read", "open-read", kernels=True),
+    "open-read": Operation("open, read 4 KiB and close", "open-read", "open-read", "kernels"),
     "create": Operation("create and close", "names", "names"),
     "rename": Operation("rename", "names", "names"),
     "unlink": Operation("unlink", "names", "names"),
     "readdir": Operation("readdir of 1,000, per entry", "readdir", "readdir"),
-    "readdir-100k": Operation("readdir of 100,000, per entry", "readdir-100k", None, kernels=True),
+    "readdir-100k": Operation("readdir of 100,000, per entry", "readdir-100k", None, "kernels"),
     "ls": Operation("ls -l of 1,000, per entry", "ls", "ls"),
     "read-4k": Operation("read 4 KiB", "read-4k", "read-ahead-4k"),
+    "big-read-4k": Operation("read 4 KiB, on through 256 MiB", "big-read-4k", None, "backing"),
+    "big-random-4k": Operation("read 4 KiB, at random in 256 MiB", "big-random-4k", None, "backing"),
     "read-128k": Operation("read 128 KiB", "read-128k", None),
     "read-1m": Operation("read 1 MiB", "read-1m", "read-ahead-1m"),
     "write-4k": Operation("write 4 KiB", "write-4k", "write-4k"),
@@ -230,6 +250,11 @@ def prepare(program: Any, place: str, measures: list[str]) -> None:
         if any(measure.startswith(("read-", "write-", "open-read")) for measure in measures):
             for offset in range(0, FILE_SIZE, LARGE):
                 program.pwrite(fd, contents, offset)
+        program.close(fd)
+    if any(measure.startswith("big-") for measure in measures):
+        fd = program.open(f"{place}/big", os.O_CREAT | os.O_WRONLY, 0o644)
+        for offset in range(0, BIG_SIZE, LARGE):
+            program.pwrite(fd, contents, offset)
         program.close(fd)
     if {"readdir", "ls"} & set(measures):
         program.mkdir(f"{place}/thousand")
