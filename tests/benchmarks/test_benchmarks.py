@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One short round, with all that it makes below ``tmp_path``."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--callers", "50", "--scratch", str(tmp_path),
-         *arguments],
+        [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--callers", "50", "--inodes", "2000", "--scratch",
+         str(tmp_path), *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -48,12 +48,25 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_our_kernel_half_is_compared_with_linuxs_and_takes_many_callers(tmp_path: Path) -> None:
     target = tmp_path / "numbers.json"
-    systems = "memory/fusewire,in process/inline,foreign/inline,C/passthrough_ll"
+    systems = "memory/fusewire,in process/inline,foreign/inline,foreign/bare,C/passthrough_ll"
     ran = bench(tmp_path, "--only", "stat,read-128k", "--systems", systems, "--json", str(target))
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert "with the memory filesystem in process" in ran.stdout
     assert "with libfuse's passthrough_ll -s" in ran.stdout
     assert "callers on threads: 50 with a request in flight" in ran.stdout
+    assert "with 1,000 inodes cached" in ran.stdout
+    assert "with 2,000" in ran.stdout
     foreign = [row for row in json.loads(target.read_text()) if row["family"] == "foreign"]
-    assert [row["operation"] for row in foreign] == ["stat", "stat", "read-128k", "read-128k"]
+    assert [(row["system"], row["operation"]) for row in foreign if row["placement"] == "one"] == [
+        ("inline", "stat"),
+        ("bare", "stat"),
+        ("inline", "read-128k"),
+    ]
     assert all(micros > 0 for row in foreign for micros in row["micros"])
+
+
+def test_fuse_passthrough_is_compared_with_the_very_file_behind_it(tmp_path: Path) -> None:
+    ran = bench(tmp_path, "--only", "big-random-4k", "--systems", "backed,plain", "--cpus", "one")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert "FUSE passthrough, against the plain file, on one CPU" in ran.stdout
+    assert ran.stdout.count("at random in 256 MiB") == 1
