@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
 
 from ...wire.codec import IN_HEADER_SIZE
 from ...wire.errno import Errno, error_name
@@ -24,10 +23,6 @@ from .request import Args, Request, State
 from .task import Deadlock, Interrupted, Mode, Sleep, Task, traced
 from .timeouts import CallAt, Timeouts
 from .wait import Waiter, WaitQueue
-
-if TYPE_CHECKING:
-    pass
-
 
 # A member of an Enum costs more to look up than a name of the module.
 _PENDING, _FINISHED = State.PENDING, State.FINISHED

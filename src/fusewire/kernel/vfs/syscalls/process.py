@@ -14,7 +14,7 @@ from .base import invalid, syscall
 from .mmap import exit_mmap
 from .open import close_all
 
-MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+MNT_DETACH = 2
 
 
 # -- where paths begin -------------------------------------------------------------------------------------------------
