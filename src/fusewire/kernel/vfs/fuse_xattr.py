@@ -58,10 +58,11 @@ class FuseXattr(FuseBase):
     async def setxattr(self, task: ProgramTask, inode: Inode, name: bytes, value: bytes, flags: int) -> None:
         extra = SetxattrFlag(0)
         if name in ACLS:
-            if not _may_set_acl(task, inode, name, posix_acl.parse(value)):
+            acl = posix_acl.parse(value)
+            if not _may_set_acl(task, inode, name, acl):
                 return
             cred = task.program.cred
-            if not posix_acl.parse(value):
+            if not acl:
                 await self._remove_xattr(task, inode, name)
                 return
             if self.posix_acl and not (cred.in_group(inode.attr.gid) or cred.capable):
