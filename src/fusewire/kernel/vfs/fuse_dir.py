@@ -7,7 +7,7 @@ import errno
 from ...wire.errno import Errno
 from ...wire.flags import PAGE_SIZE, InitFlag, Opcode
 from ...wire.layouts import ENTRY_OUT, EntryOut
-from ..queue import Args, traced
+from ..queue import traced
 from .fuse_attr import FuseAttr
 from .fuse_base import bad_inode, c_string, valid_attr
 from .inode import ADVISE_RDPLUS, BAD, DEAD, INIT_RDPLUS, UNKNOWN, Dentry, Inode
@@ -168,8 +168,7 @@ class FuseDir(FuseAttr):
         inode.count += 1
         out = self.take_memory(PAGE_SIZE - 1)
         try:
-            args = Args(Opcode.READLINK, inode.nodeid, (), out, argvar=True, creds=task.creds)
-            size = await self.connection.call(task, args)
+            size = await self.ask_for_data(task, Opcode.READLINK, inode.nodeid, out)
             target = bytes(memoryview(out)[:size]).partition(b"\0")[0]
         finally:
             self.give_memory(out)
