@@ -363,13 +363,12 @@ class FuseWriteback(FusePages):
 
     async def _invalidate(self, task: Task, cache: PageCache, page: Page) -> None:
         while page.cache is cache:
-            if page.owner is not None or page.writeback is not None or page.dirty:
+            if busy(page):
                 if page.dirty:
                     await self._writepages(task, cache, page.index, page.index)
                 await self.wait_writeback(task, cache.inode, page.index, page.index)
                 await page.lock(task)
-                busy = page.dirty or page.writeback is not None
-                if not busy and page.cache is cache:
+                if not page.dirty and page.writeback is None and page.cache is cache:
                     cache.remove(page)
                 page.unlock(task)
             else:
