@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from typing import TypeVar
 
 from ...wire.errno import Errno
 from ...wire.flags import InitFlag, Opcode, OpenInFlag
@@ -38,6 +40,8 @@ from .fuse_dir import FuseDir
 from .inode import DEAD, Dentry, Inode
 from .open_flags import opened, sent
 from .program import ProgramTask
+
+T = TypeVar("T")
 
 
 class _Created:
@@ -96,7 +100,7 @@ class FuseNames(FuseDir):
                          task.program.umask, open_flags)  # fmt: skip
         version, epoch = self.attr_version, self.epoch
         body = self.pack(CREATE_IN, asked) + c_string(name)
-        entry, out = await self._make(task, opcode, parent, layout, body)
+        entry, out = await self._make(task, opcode, parent, layout, body, self._release_late_create)
         try:
             if not stat.S_ISREG(entry.attr.mode):
                 self.forget_late_entry(ENTRY_OUT.pack(entry))
@@ -116,13 +120,13 @@ class FuseNames(FuseDir):
         task: ProgramTask,
         opcode: Opcode,
         parent: Dentry,
-        layout: Layout[tuple[EntryOut, OpenOut]],
+        layout: Layout[T],
         body: bytes,
-    ) -> tuple[EntryOut, OpenOut]:
+        late: Callable[[bytes], None],
+    ) -> T:
+        """Ask for a new name. An interrupted caller leaves without knowing whether there is one."""
         try:
-            return await self.ask_for(
-                task, opcode, parent.positive.nodeid, layout, body, late=self._release_late_create
-            )  # fmt: skip
+            return await self.ask_for(task, opcode, parent.positive.nodeid, layout, body, late=late)
         except Interrupted:
             self._changed(parent)
             raise
@@ -170,13 +174,7 @@ class FuseNames(FuseDir):
     ) -> None:
         """``create_new_entry``: ask for a new name, and keep what the daemon made. Raises EIO for another kind of file."""
         version, epoch = self.attr_version, self.epoch
-        try:
-            entry = await self.ask_for(
-                task, opcode, parent.positive.nodeid, ENTRY_OUT, body, late=self.forget_late_entry
-            )  # fmt: skip
-        except Interrupted:
-            self._changed(parent)
-            raise
+        entry = await self._make(task, opcode, parent, ENTRY_OUT, body, self.forget_late_entry)
         if entry.nodeid and stat.S_IFMT(entry.attr.mode) != stat.S_IFMT(mode):
             self.forget_late_entry(ENTRY_OUT.pack(entry))
             raise OSError(int(Errno.EIO), f"{opcode.name} answered something of mode {entry.attr.mode:#o}")
