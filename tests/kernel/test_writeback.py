@@ -208,6 +208,16 @@ def test_too_many_dirty_pages_are_written_by_who_made_them() -> None:
         assert len(writes(filesystem)) >= 3
 
 
+def test_sync_writes_files_in_the_order_in_which_they_were_made_dirty() -> None:
+    names = [f"f{number}" for number in (3, 1, 4, 5, 9, 2, 6, 8)]
+    filesystem = WritingBack({name: b"" for name in names})
+    with world(filesystem) as w:
+        for name in names:
+            w.process.write(w.open(f"/{name}"), name.encode())
+        w.process.sync()
+        assert filesystem.bodies == [name.encode() for name in names]
+
+
 def test_what_copies_or_removes_ranges_finds_what_was_written() -> None:
     filesystem = WritingBack({"f": PATTERN[: 2 * PAGE_SIZE], "g": b""})
     with world(filesystem) as w:

@@ -141,9 +141,13 @@ class PageLru:
         if page.cache is not None:
             page.cache.remove(page)
 
-    def dirty_files(self) -> set[PageCache]:
-        """Of which the daemon is still to hear something."""
-        return set(self.flusher.dirtied) if self.flusher is not None else set()
+    def dirty_files(self) -> list[PageCache]:
+        """Of which the daemon is still to hear something, or is hearing it: what was dirty first comes first."""
+        files = dict.fromkeys(self.flusher.dirtied) if self.flusher is not None else {}
+        for page in self.pages:
+            if page.cache is not None and (page.dirty or page.writeback is not None):
+                files[page.cache] = None
+        return list(files)
 
     def drop_clean(self) -> None:
         """As drop_caches does: whatever nobody works on and the daemon can give again."""

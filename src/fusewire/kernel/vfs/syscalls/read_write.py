@@ -159,9 +159,8 @@ async def sys_fsync(task: ProgramTask, fd: int, datasync: bool = False) -> None:
 @syscall
 async def sys_sync(task: ProgramTask, lru: PageLru) -> None:
     """All that is dirty is written, and waited for; nobody hears of what fails (but fsync and close, later)."""
-    for cache in {page.cache for page in lru.pages if page.dirty or page.writeback} | lru.dirty_files():
-        if cache is not None and cache.inode.grab():  # it may have gone while another was written
-            inode = cache.inode
+    for inode in [cache.inode for cache in lru.dirty_files()]:
+        if inode.grab():  # it may have gone while another was written
             try:
                 await inode.sb.write_inode_now(task, inode)
             except OSError:
