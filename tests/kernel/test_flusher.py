@@ -9,6 +9,7 @@ from cached import Recorded, World, WritingBack, world
 from conftest import wait_until
 
 from fusewire import Kernel, Process
+from fusewire.kernel.vfs.page_cache import PageCache
 from fusewire.testing import MockDaemon, attr, entry, opened
 from fusewire.wire.flags import PAGE_SIZE, InitFlag
 
@@ -156,6 +157,25 @@ def test_one_task_writes_for_a_filesystem_and_holds_up_no_other_one(
     assert [asked.nodeid for asked in mock_daemon.came("write")] == [2, 3]
 
 
+@pytest.mark.mock_daemon(flags=InitFlag.WRITEBACK_CACHE | InitFlag.HANDLE_KILLPRIV_V2)
+def test_too_many_are_written_at_once_while_another_filesystem_does_not_answer(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process
+) -> None:
+    other = WritingBack({"h": b""})
+    mock_daemon.default.lookup(1, b"mnt").reply(entry(9, 0o40755, valid=1000))
+    fuse_kernel.mount(other, "/mnt")
+    mock_daemon.default.lookup(1, b"f").reply(entry(2, valid=1000))
+    mock_daemon.default.open(2).reply(opened(2))
+    mock_daemon.default.write(2).reply(size=1)
+    held = mock_daemon.expect.setattr(2).hold()
+    fuse_kernel.flusher.background = 0
+    fuse_process.write(fuse_process.open("/f", os.O_WRONLY), b"x")
+    assert held.asked
+    fuse_process.write(fuse_process.open("/mnt/h", os.O_WRONLY), b"x")
+    assert "WRITE" in other.names()
+    held.asked[0].reply(attr(2, size=1))
+
+
 @pytest.mark.parametrize("fuse_kernel", ["inline", "threads"], indirect=True)
 @pytest.mark.mock_daemon(flags=InitFlag.WRITEBACK_CACHE | InitFlag.HANDLE_KILLPRIV_V2)
 def test_a_daemon_that_does_not_answer_holds_up_nobody_but_who_waits_for_it(
@@ -188,9 +208,9 @@ def test_the_flusher_does_not_come_between_what_another_task_does_between_two_wa
         events, lru, inside = w.kernel.events, w.kernel.page_lru, set()
         count_dirty = lru.count_dirty
 
-        def counted() -> None:
+        def counted(cache: PageCache) -> None:
             before = len(list(events))
-            count_dirty()
+            count_dirty(cache)
             inside.update(event.pid for event in list(events)[before:])
 
         lru.count_dirty = counted  # type: ignore[method-assign]

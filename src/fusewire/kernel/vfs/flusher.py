@@ -72,10 +72,11 @@ class Flusher:
         """It is clean."""
         self.dirtied.pop(cache, None)
 
-    def too_many(self) -> None:
-        """There are more dirty pages than may lie in the background: all are written."""
-        if not self.running:
-            self._run(list(self.dirtied))
+    def too_many(self, sb: Super) -> None:
+        """There are more dirty pages than may lie in the background: the filesystem of the last one writes all its own, as
+        each on Linux has its own ``bdi_writeback``, and the one that is written to starts it (balance_dirty_pages)."""
+        if sb not in self.running:
+            self._run([cache for cache in self.dirtied if cache.inode.sb is sb])
 
     def _arm(self) -> None:
         """Have it ring at the first tick at which something will have been dirty for too long."""

@@ -113,11 +113,11 @@ class PageLru:
         self.dirty = 0
         self.flusher: Flusher | None = None
 
-    def count_dirty(self) -> None:
-        """One more."""
+    def count_dirty(self, cache: PageCache) -> None:
+        """One more, of that file."""
         self.dirty += 1
         if self.flusher is not None and self.dirty > self.flusher.background:
-            self.flusher.too_many()
+            self.flusher.too_many(cache.inode.sb)
 
     def add(self, page: Page) -> None:
         if len(self.pages) >= self.limit:
@@ -226,7 +226,7 @@ class PageCache:
             self.about_to_be_dirty()
             page.dirty = True
             self.dirty.add(page.index)
-            self.lru.count_dirty()
+            self.lru.count_dirty(self)
 
     @property
     def is_dirty(self) -> bool:
