@@ -140,6 +140,65 @@ def test_a_read_only_mount_refuses_writing_and_remounting_needs_no_writers(kerne
     assert process.statvfs("/inner").f_flag & 1
 
 
+class Asking(MemoryFS):
+    """``meanwhile`` is done while the daemon is asked, the first time, what ``about`` names; not of the root."""
+
+    entry_timeout = attr_timeout = 0.0
+    about = ""
+    meanwhile: Callable[[], object]
+
+    def _asked(self, what: str) -> None:
+        if what == self.about:
+            self.about = ""
+            self.meanwhile()
+
+    def open(self, *args: Any) -> Any:
+        self._asked("open")
+        return super().open(*args)
+
+    def setattr(self, *args: Any) -> Any:
+        self._asked("setattr")
+        return super().setattr(*args)
+
+    def getattr(self, ino: int, fh: int | None = None) -> Any:
+        if ino != 1:
+            self._asked("getattr")
+        return super().getattr(ino, fh)
+
+
+@pytest.mark.parametrize(
+    ("about", "call"),
+    [
+        ("open", lambda process: process.open("/inner/x", os.O_WRONLY)),
+        ("open", lambda process: process.open("/inner/x", os.O_RDONLY | os.O_TRUNC)),
+        ("setattr", lambda process: process.truncate("/inner/x", 0)),
+    ],
+    ids=["open", "O_TRUNC", "truncate"],
+)
+def test_a_writer_that_waits_for_the_daemon_is_one(
+    kernel: Kernel, process: Process, about: str, call: Callable[[Process], object]
+) -> None:
+    filesystem = Asking({"x": b"12"})
+    mount = kernel.mount(filesystem, "/inner")
+    outcome: list[int | None] = []
+    filesystem.meanwhile = lambda: outcome.append(errno_of(lambda: mount.remount(read_only=True)))
+    filesystem.about = about
+    call(process)
+    assert outcome == [errno.EBUSY]
+
+
+def test_a_filesystem_that_becomes_read_only_while_rights_are_looked_at_is_not_written_to(
+    kernel: Kernel, process: Process
+) -> None:
+    filesystem = Asking({"x": b"12"})
+    mount = kernel.mount(filesystem, "/inner", default_permissions=True)
+    process.stat("/inner/x")
+    filesystem.meanwhile = lambda: mount.remount(read_only=True)
+    filesystem.about = "getattr"
+    assert errno_of(lambda: process.open("/inner/x", os.O_WRONLY)) == errno.EROFS
+    assert not filesystem.about
+
+
 def test_a_removed_working_directory_has_no_path_and_takes_no_names(process: Process) -> None:
     process.mkdir("/gone")
     process.chdir("/gone")

@@ -210,7 +210,7 @@ def test_too_many_dirty_pages_are_written_by_who_made_them() -> None:
 
 def test_sync_writes_files_in_the_order_in_which_they_were_made_dirty() -> None:
     names = [f"f{number}" for number in (3, 1, 4, 5, 9, 2, 6, 8)]
-    filesystem = WritingBack({name: b"" for name in names})
+    filesystem = WritingBack(dict.fromkeys(names, b""))
     with world(filesystem) as w:
         for name in names:
             w.process.write(w.open(f"/{name}"), name.encode())

@@ -67,8 +67,7 @@ class File:
         self.readable = access in (os.O_RDONLY, os.O_RDWR) and not flags & os.O_PATH
         self.writable = access in (os.O_WRONLY, os.O_RDWR) and not flags & os.O_PATH
         if self.writable and inode.is_reg:
-            inode.sb.writers += 1
-            inode.writecount += 1
+            inode.add_writer()
 
     @property
     def is_path(self) -> bool:
@@ -94,8 +93,7 @@ class File:
                 await self.ops.release(task, self)
         finally:
             if self.writable and self.inode.is_reg:
-                self.inode.sb.writers -= 1
-                self.inode.writecount -= 1
+                self.inode.put_write()
             path_put(task, self.dentry)
 
     def lock_context(self) -> locks.FileLockContext:

@@ -114,13 +114,22 @@ class Inode:
         self.writecount += 1
 
     def get_write(self) -> None:
-        """It is about to be written to, and cannot be run until :meth:`put_write`. Raises ETXTBSY for one that runs."""
+        """It is about to be written to: until :meth:`put_write` it cannot be run, nor its filesystem be made read-only. Raises
+        ETXTBSY for one that runs, EROFS."""
         if self.writecount < 0:
             raise OSError(int(Errno.ETXTBSY), "Text file busy: a program that runs")
+        self.sb.want_write()
+        self.add_writer()
+
+    def add_writer(self) -> None:
+        """It is open for writing: the same, and nobody asks any more whether it may be."""
         self.writecount += 1
+        self.sb.writers += 1
 
     def put_write(self) -> None:
+        """One writer fewer."""
         self.writecount -= 1
+        self.sb.writers -= 1
 
     def grab(self) -> bool:
         """Hold it, unless it is evicted already (``igrab``)."""

@@ -21,7 +21,7 @@ Listing = list[tuple[bytes, int, int]]
 class Super:
     """A super block: the root and the operations on what is below it. Names are ``bytes``, times nanoseconds.
 
-    ``users``: open files, working directories and mounts that are on it; ``writers``: files open for writing;
+    ``users``: open files, working directories and mounts that are on it; ``writers``: files open for writing, or about to be;
     ``detached``: it was unmounted lazily and ends with its last user, by ``on_shutdown``.
     """
 
