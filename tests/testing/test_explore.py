@@ -17,8 +17,8 @@ from fusewire.kernel.queue import LINUX, Connection, Device, Mode, Request, Stat
 from fusewire.kernel.queue.request import RequestList
 from fusewire.kernel.vfs.syscalls import sys_unlink
 from fusewire.testing import Endless, Nondeterministic, Outside, Scene, Scheduled, Stuck, explore, replay, sample
-from fusewire.testing.explore import Scenario, _Run
 from fusewire.testing.fingerprint import OWN, SETTLED
+from fusewire.testing.run import Run, Scenario
 from fusewire.testing.scenarios import SCENARIOS, FileScene, QueueScene, locked, pool, queue, unlink, unlink_link
 from fusewire.testing.schedule import at_random
 
@@ -292,7 +292,7 @@ def test_what_the_fingerprint_takes_for_settled_never_changes_in_a_run(
     builtin = {kind: read for kind, read in fingerprint._READERS.items() if kind.__module__ in FOREIGN}
     monkeypatch.setattr(fingerprint, "_READERS", builtin)
     for seed in range(20):
-        run, choose = _Run(scenario, 1000), at_random(seed)
+        run, choose = Run(scenario, 1000), at_random(seed)
         while run.driver.ready:
             run.state()
             run.go(choose([run.driver.ready[pid] for pid in sorted(run.driver.ready)]).pid)
@@ -432,7 +432,7 @@ def test_a_filesystem_of_python_can_be_explored() -> None:
 
 def test_the_same_state_reached_twice_has_the_same_fingerprint_and_another_has_not() -> None:
     def state(steps: int) -> int:
-        run = _Run(queue, 1000)
+        run = Run(queue, 1000)
         for _ in range(steps):
             run.go(run.default())
         state = run.state()

@@ -18,7 +18,7 @@ from conftest import wait_until
 
 from fusewire.kernel.queue import Task
 from fusewire.testing import Blocked, Report, Scene, Scheduled, explore, replay, sample
-from fusewire.testing.explore import Scenario
+from fusewire.testing.run import Scenario
 from fusewire.testing.scenarios import rm
 
 SECONDS = 0.3

@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from ..inspect import Diagram, EventStream
 from ..kernel.queue import State, Task
-from ..testing.explore import Scene, Stuck, explore, replay
+from ..testing.explore import explore, replay
+from ..testing.run import Scene, Stuck
 from ..testing.scenarios import FileScene, kamikaze, locked, pool, unlink
 from ..testing.schedule import Scheduled
 

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from ..inspect import Diagram, EventStream
-from ..testing.explore import Finding, Report, Scenario, Scene, explore, replay, sample
+from ..testing.explore import Finding, Report, explore, replay, sample
+from ..testing.run import Scenario, Scene
 from ..testing.scenarios import SCENARIOS
 from ..testing.stuck import STEP_SECONDS, Blocked
 from .mount import find

@@ -5,10 +5,11 @@ daemon that does what a test says, and the pytest plugin (``plugin``).
 that must hold does; ``Liar`` answers a kernel's half with mutated messages.
 """
 
-from .explore import Finding, Nondeterministic, Report, Scene, Stuck, explore, replay, sample
+from .explore import Finding, Report, explore, replay, sample
 from .invariants import INVARIANTS, Broken, Invariants, Witness
 from .liar import Liar
 from .mock import MockDaemon, attr, created, direntplus, dirents, entry, opened, written
+from .run import Nondeterministic, Scene, Stuck
 from .schedule import Endless, Outcome, Outside, Scheduled, at_random, pct
 from .stuck import Blocked
 

@@ -40,8 +40,8 @@ from ..wire.layouts import (
     OutHeader,
 )
 from ..wire.table import LATEST
-from .explore import Scenario, Scene, Stuck
 from .invariants import QueueInvariants
+from .run import Scenario, Scene, Stuck
 from .schedule import Scheduled
 
 FOREVER = 1 << 40  # seconds

@@ -30,7 +30,9 @@ T = TypeVar("T")
 STEP_SECONDS = 10.0  # the most that one step may take
 LOOKS = 4  # how often it is looked at within that time
 _SIGNAL = signal.SIGRTMAX - 4
-_OURS = frozenset(str(Path(__file__).with_name(name)) for name in ("explore.py", "schedule.py", "stuck.py"))
+_OURS = frozenset(
+    str(Path(__file__).with_name(name)) for name in ("explore.py", "run.py", "schedule.py", "search.py", "stuck.py")
+)
 _STDLIB = sysconfig.get_path("stdlib")
 
 
