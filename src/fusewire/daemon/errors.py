@@ -1,4 +1,4 @@
-"""The one errno mapper: from whatever a handler raised to the number that the caller sees.
+"""The one errno mapper: from whatever a handler raised to the number that the caller sees, and the answer that says so.
 
 An OSError keeps its own; one raised without a number (``FileNotFoundError()``) gets its class's; ``NotImplementedError`` is
 ENOSYS. Anything else is the filesystem's own bug: the caller sees EIO, and the traceback is for the log.
@@ -6,8 +6,16 @@ ENOSYS. Anything else is the filesystem's own bug: the caller sees EIO, and the 
 
 from __future__ import annotations
 
-from ..wire.errno import MAX_ERRNO, Errno
+import logging
+import struct
 
+from ..wire.errno import MAX_ERRNO, Errno
+from .dispatch import Bound
+from .encode import HEADER_SIZE, Answer, BadAnswer, pack_header
+
+log = logging.getLogger("fusewire.daemon")
+
+_NONSENSE = (BadAnswer, TypeError, ValueError, AttributeError, struct.error)
 _NUMBERS: dict[type[BaseException], int] = {
     FileNotFoundError: int(Errno.ENOENT),
     FileExistsError: int(Errno.EEXIST),
@@ -39,3 +47,24 @@ def errno_of(error: BaseException) -> int | None:
         if isinstance(error, kind):
             return mapped
     return None
+
+
+def error_answer(unique: int, number: int) -> Answer:
+    return (pack_header(HEADER_SIZE, -int(number), unique),)
+
+
+def raised(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
+    """An error for the caller, or a bug of the handler's."""
+    number = errno_of(error)
+    if number is None:
+        log.error("%s(node %d) raised", bound.name, nodeid, exc_info=error)
+        number = Errno.EIO
+    return error_answer(unique, number)
+
+
+def not_encoded(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
+    """A listing that raised while it was gone through, or nonsense."""
+    if not isinstance(error, _NONSENSE):
+        return raised(unique, nodeid, bound, error)
+    log.error("%s(node %d) returned nonsense: %s", bound.name, nodeid, error)
+    return error_answer(unique, Errno.EIO)

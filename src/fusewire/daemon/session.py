@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import struct
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -34,17 +33,15 @@ from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
 from .decode import is_flock
 from .dispatch import Bound, bind, bind_flock, implied_flags
-from .encode import HEADER_SIZE, BadAnswer, pack_header, with_header
+from .encode import HEADER_SIZE, with_header
 from .encode import Answer as Answer
-from .errors import errno_of
+from .errors import errno_of, error_answer, not_encoded, raised
 from .notify import Notifier
 from .operations import Operations
 from .request import NOTHING, Request, Seat, _current, read_header
 from .settings import Granted, negotiate
 
 log = logging.getLogger("fusewire.daemon")
-
-_NONSENSE = (BadAnswer, TypeError, ValueError, AttributeError, struct.error)
 
 
 class Backing(Protocol):
@@ -160,11 +157,11 @@ class Session:
         try:
             result = method(*args)
         except Exception as error:
-            return _raised(unique, nodeid, bound, error)
+            return raised(unique, nodeid, bound, error)
         try:
             return encode(self.operations, result, unique, message)
         except Exception as error:
-            return _not_encoded(unique, nodeid, bound, error)
+            return not_encoded(unique, nodeid, bound, error)
 
     def _later(self, bound: Bound, message: bytes, end: int) -> Later | Answer:
         seat = Seat(self, memoryview(message))
@@ -179,7 +176,7 @@ class Session:
     @staticmethod
     def _malformed(seat: Seat, why: object) -> Answer:
         log.error("refused: malformed %r: %s", seat.request, why)
-        return _error(seat.header[2], Errno.EIO)
+        return error_answer(seat.header[2], Errno.EIO)
 
     def _perform(self, bound: Bound) -> None:
         assert self.events is not None
@@ -194,7 +191,7 @@ class Session:
             return None
         if length != size:
             log.error("refused: %s says %d bytes, %d came", opcode_name(opcode), length, size)
-            return _error(unique, Errno.EIO)
+            return error_answer(unique, Errno.EIO)
         body = seat.buffer[IN_HEADER_SIZE:size]
         try:
             match opcode:
@@ -216,18 +213,18 @@ class Session:
                     return None
         except ProtocolError as error:
             log.error("refused: malformed %s: %s", opcode_name(opcode), error)
-            return _error(unique, Errno.EIO)
+            return error_answer(unique, Errno.EIO)
         if self.granted is None:
             log.error("refused: %s before INIT", opcode_name(opcode))
-            return _error(unique, Errno.EIO)
+            return error_answer(unique, Errno.EIO)
         if opcode not in OPERATIONS:
             log.warning("opcode %d is none of protocol 7.%d's", opcode, KERNEL_MINOR_VERSION)
-        return _error(unique, Errno.ENOSYS)
+        return error_answer(unique, Errno.ENOSYS)
 
     def _init(self, unique: int, body: memoryview) -> Answer:
         if self.granted is not None:
             log.error("refused: a second INIT")
-            return _error(unique, Errno.EIO)
+            return error_answer(unique, Errno.EIO)
         if len(body) < 8:
             raise ProtocolError(f"INIT takes 16 bytes, {len(body)} are there")
         asked = INIT_IN.unpack_short(body)
@@ -255,11 +252,11 @@ class Session:
     def _refuse(self, unique: int, number: int, why: str) -> Answer:
         self.refusal = why
         self.initialized.set()
-        return _error(unique, number)
+        return error_answer(unique, number)
 
     def failure(self, message: Buffer) -> Answer:
         """EIO for the request ``message``."""
-        return _error(read_header(message)[2], Errno.EIO)
+        return error_answer(read_header(message)[2], Errno.EIO)
 
     def undelivered(self, message: Buffer, answer: Answer) -> None:
         """The kernel did not take this answer: its caller has left. What it granted is taken back: the reference of an
@@ -313,7 +310,7 @@ class Session:
                 if request is not None and request.unique == interrupted:
                     request.interrupt()
                     return None
-        return _error(unique, Errno.EAGAIN)
+        return error_answer(unique, Errno.EAGAIN)
 
     @property
     def in_flight(self) -> dict[int, Request]:
@@ -356,23 +353,23 @@ class Later:
             try:
                 result = await self._bound.method(*self._args)
             except Exception as error:
-                return _raised(unique, nodeid, self._bound, error)
+                return raised(unique, nodeid, self._bound, error)
             try:
                 return self._bound.encode(self.session.operations, result, unique, self._seat.buffer)
             except Exception as error:
-                return _not_encoded(unique, nodeid, self._bound, error)
+                return not_encoded(unique, nodeid, self._bound, error)
         finally:
             self._finish()
 
     def interrupted(self) -> Answer:
         """The answer for a handler that was cancelled, or never begun."""
         self._finish()
-        return _error(self.request.unique, Errno.EINTR)
+        return error_answer(self.request.unique, Errno.EINTR)
 
     def failed(self) -> Answer:
         """The answer for a handler that ended in no way that has an answer: SystemExit."""
         self._finish()
-        return _error(self.request.unique, Errno.EIO)
+        return error_answer(self.request.unique, Errno.EIO)
 
     def _finish(self) -> None:
         self.session.seats.discard(self._seat)
@@ -385,27 +382,3 @@ _RELEASES = {
     Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
 }  # fmt: skip
 _GRANTS = _GRANTS_ENTRY | _RELEASES.keys() | {Opcode.READDIRPLUS}
-
-
-# -- what went wrong ---------------------------------------------------------------------------------------------------
-
-
-def _error(unique: int, number: int) -> Answer:
-    return (pack_header(HEADER_SIZE, -int(number), unique),)
-
-
-def _raised(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
-    """An error for the caller, or a bug of the handler's."""
-    number = errno_of(error)
-    if number is None:
-        log.error("%s(node %d) raised", bound.name, nodeid, exc_info=error)
-        number = Errno.EIO
-    return _error(unique, number)
-
-
-def _not_encoded(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
-    """A listing that raised while it was gone through, or nonsense."""
-    if not isinstance(error, _NONSENSE):
-        return _raised(unique, nodeid, bound, error)
-    log.error("%s(node %d) returned nonsense: %s", bound.name, nodeid, error)
-    return _error(unique, Errno.EIO)
