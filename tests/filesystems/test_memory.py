@@ -15,8 +15,8 @@ import pytest
 
 from fusewire import Kernel, Session, Settings
 from fusewire.filesystems import MemoryFS
-from fusewire.filesystems.memory import acl
 from fusewire.wire import layouts as L
+from fusewire.wire import posix_acl as acl
 from fusewire.wire.codec import (
     Message,
     decode_out_header,

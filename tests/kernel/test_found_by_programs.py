@@ -13,7 +13,7 @@ import pytest
 
 from fusewire import Kernel, Process
 from fusewire.filesystems import MemoryFS
-from fusewire.filesystems.memory import acl
+from fusewire.wire import posix_acl as acl
 
 NOBODY = 0xFFFFFFFF
 OWNER, GROUP, OTHER = (acl.USER_OBJ, 7, NOBODY), (acl.GROUP_OBJ, 5, NOBODY), (acl.OTHER, 5, NOBODY)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fusewire.filesystems.memory import acl
+from fusewire.wire import posix_acl as acl
 
 WATCH = "watch"
 PROCESSES = range(3)

@@ -3,6 +3,7 @@
 Sans I/O: messages come and go as bytes; reading, writing, waiting and threads are ``fusewire.transport``'s.
 """
 
+from ..wire import posix_acl
 from ..wire.flags import FOpenFlag, InitFlag
 from ..wire.layouts import Statx, SxTime
 from .attributes import Attributes, DirEntry, Entry, Lock, Opened, StatFS
@@ -29,4 +30,5 @@ __all__ = [
     "Statx",
     "SxTime",
     "current_request",
+    "posix_acl",
 ]

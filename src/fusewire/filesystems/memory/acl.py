@@ -1,68 +1,56 @@
-"""POSIX access control lists, as setxattr(2) has them on Linux: what they mean for the mode, and what new files inherit.
+"""What POSIX access control lists, as setxattr(2) has them on Linux, mean for the mode, and what new files inherit.
 
-The kernel checks access by them itself; a filesystem keeps them in step with the mode. An entry is (tag, permissions,
-id); the layout is that of ``<linux/posix_acl_xattr.h>``, the rules are acl(5)'s.
+The kernel checks access by them itself; a filesystem keeps them in step with the mode. The rules are acl(5)'s.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Iterable
 
-ACCESS = b"system.posix_acl_access"
-DEFAULT = b"system.posix_acl_default"
+from ...daemon import posix_acl
 
-USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_VERSION = 2
-_HEADER = struct.Struct("<I")
-_ENTRY = struct.Struct("<HHI")
-
-Acl = list[tuple[int, int, int]]
+_NEEDED = {posix_acl.USER_OBJ, posix_acl.GROUP_OBJ, posix_acl.OTHER}
 
 
-def parse(value: bytes) -> Acl:
+def parse(value: bytes) -> posix_acl.Acl:
     """The entries of an extended attribute's value. Raises OSError(EINVAL)."""
-    body = value[_HEADER.size :]
-    if len(value) < _HEADER.size or _HEADER.unpack_from(value)[0] != _VERSION or len(body) % _ENTRY.size:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    acl = list(_ENTRY.iter_unpack(body))
-    if not {USER_OBJ, GROUP_OBJ, OTHER} <= {tag for tag, _, _ in acl}:
+    try:
+        acl = posix_acl.unpack(value)
+    except ValueError:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+    if not {tag for tag, _, _ in acl} >= _NEEDED:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return acl
 
 
-def pack(acl: Acl) -> bytes:
-    """The value that stands for ``acl``."""
-    return _HEADER.pack(_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in acl)
-
-
-def is_minimal(acl: Acl) -> bool:
+def is_minimal(acl: posix_acl.Acl) -> bool:
     """Whether the mode says all that the list does."""
     return len(acl) == 3
 
 
-def permissions(acl: Acl) -> int:
+def permissions(acl: posix_acl.Acl) -> int:
     """The nine permission bits of the mode that show ``acl``."""
-    by_tag = {tag: perms for tag, perms, _ in acl if tag not in (USER, GROUP)}
-    return by_tag[USER_OBJ] << 6 | by_tag.get(MASK, by_tag[GROUP_OBJ]) << 3 | by_tag[OTHER]
+    by_tag = {tag: perms for tag, perms, _ in acl if tag not in (posix_acl.USER, posix_acl.GROUP)}
+    group = by_tag.get(posix_acl.MASK, by_tag[posix_acl.GROUP_OBJ])
+    return by_tag[posix_acl.USER_OBJ] << 6 | group << 3 | by_tag[posix_acl.OTHER]
 
 
-def with_permissions(acl: Acl, mode: int) -> Acl:
+def with_permissions(acl: posix_acl.Acl, mode: int) -> posix_acl.Acl:
     """The list after chmod(2): the mode's group bits go to the mask, where there is one."""
     return list(_changed(acl, mode, limited=False))
 
 
-def inherited(default: Acl, mode: int) -> Acl:
+def inherited(default: posix_acl.Acl, mode: int) -> posix_acl.Acl:
     """The access list of what is made with ``mode`` in a directory with a ``default`` list: no more than both allow."""
     return list(_changed(default, mode, limited=True))
 
 
-def _changed(acl: Acl, mode: int, *, limited: bool) -> Iterable[tuple[int, int, int]]:
+def _changed(acl: posix_acl.Acl, mode: int, *, limited: bool) -> Iterable[tuple[int, int, int]]:
     """The entries that stand for the mode, set from it; ``limited``: to no more than they allowed."""
-    group = MASK if any(tag == MASK for tag, _, _ in acl) else GROUP_OBJ
-    shifts = {USER_OBJ: 6, group: 3, OTHER: 0}
+    group = posix_acl.MASK if any(tag == posix_acl.MASK for tag, _, _ in acl) else posix_acl.GROUP_OBJ
+    shifts = {posix_acl.USER_OBJ: 6, group: 3, posix_acl.OTHER: 0}
     for tag, perms, who in acl:
         if tag in shifts:
             asked = mode >> shifts[tag] & 0o7

@@ -8,7 +8,7 @@ import os
 import stat
 from time import time_ns
 
-from ...daemon import Attributes, Changes, Opened, StatFS, Statx, SxTime, current_request
+from ...daemon import Attributes, Changes, Opened, StatFS, Statx, SxTime, current_request, posix_acl
 from . import acl, pages
 from .inodes import SUID_SGID, Inodes
 from .names import OPENED
@@ -154,9 +154,9 @@ class Files(Inodes):
         if mode & stat.S_ISGID and not self._kernel_checks and not self._may_set_gid(node):
             mode &= ~stat.S_ISGID
         node.mode = stat.S_IFMT(node.mode) | mode
-        if node.xattrs and acl.ACCESS in node.xattrs:
-            access = acl.with_permissions(acl.parse(node.xattrs[acl.ACCESS]), mode)
-            node.xattrs[acl.ACCESS] = acl.pack(access)
+        if node.xattrs and posix_acl.ACCESS in node.xattrs:
+            access = acl.with_permissions(acl.parse(node.xattrs[posix_acl.ACCESS]), mode)
+            node.xattrs[posix_acl.ACCESS] = posix_acl.pack(access)
 
     def statx(self, ino: int, fh: int | None, flags: int, mask: int) -> Statx:
         node = self._node(ino)

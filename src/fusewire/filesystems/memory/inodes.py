@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 
-from ...daemon import Attributes, Granted, InitFlag, Operations, Settings, current_request
+from ...daemon import Attributes, Granted, InitFlag, Operations, Settings, current_request, posix_acl
 from . import acl, pages
 from .nodes import Directory, File, Node
 
@@ -96,7 +96,7 @@ class Inodes(Operations):
             node.gid = parent.gid
             if isinstance(node, Directory):
                 mode |= stat.S_ISGID
-        default = parent.xattrs.get(acl.DEFAULT) if parent.xattrs else None
+        default = parent.xattrs.get(posix_acl.DEFAULT) if parent.xattrs else None
         if default is None:
             node.mode |= stat.S_IMODE(mode) & ~umask
         else:
@@ -108,9 +108,9 @@ class Inodes(Operations):
         node.mode |= mode & ~0o777 | acl.permissions(access)
         xattrs = {}
         if not acl.is_minimal(access):
-            xattrs[acl.ACCESS] = acl.pack(access)
+            xattrs[posix_acl.ACCESS] = posix_acl.pack(access)
         if isinstance(node, Directory):
-            xattrs[acl.DEFAULT] = default
+            xattrs[posix_acl.DEFAULT] = default
         node.xattrs = xattrs or None
 
     def _unlinked(self, node: Node) -> None:

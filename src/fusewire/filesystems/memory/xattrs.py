@@ -7,7 +7,7 @@ import os
 import stat
 from time import time_ns
 
-from ...daemon import current_request
+from ...daemon import current_request, posix_acl
 from . import acl
 from .inodes import Inodes
 from .nodes import Directory, Node, Symlink
@@ -43,10 +43,10 @@ class ExtendedAttributes(Inodes):
                 raise FileExistsError
             if flags & XATTR_REPLACE and not exists:
                 raise _error(errno.ENODATA)
-            if name == acl.ACCESS:
+            if name == posix_acl.ACCESS:
                 self._set_access_acl(node, value)
             else:
-                if name == acl.DEFAULT:
+                if name == posix_acl.DEFAULT:
                     _check_default_acl(node, value)
                 _set(node, name, value)
             node.ctime_ns = time_ns()
@@ -55,7 +55,7 @@ class ExtendedAttributes(Inodes):
         with self._lock:
             node = self._node(ino)
             if node.xattrs is None or name not in node.xattrs:
-                if name in (acl.ACCESS, acl.DEFAULT):  # where there is no list, it is done
+                if name in (posix_acl.ACCESS, posix_acl.DEFAULT):  # where there is no list, it is done
                     return
                 raise _error(errno.ENODATA)
             _remove(node, name)
@@ -70,9 +70,9 @@ class ExtendedAttributes(Inodes):
         if node.mode & stat.S_ISGID and not self._may_set_gid(node):
             node.mode &= ~stat.S_ISGID
         if not acl.is_minimal(access):
-            _set(node, acl.ACCESS, value)
-        elif node.xattrs and acl.ACCESS in node.xattrs:
-            _remove(node, acl.ACCESS)
+            _set(node, posix_acl.ACCESS, value)
+        elif node.xattrs and posix_acl.ACCESS in node.xattrs:
+            _remove(node, posix_acl.ACCESS)
 
 
 def _check_default_acl(node: Node, value: bytes) -> None:

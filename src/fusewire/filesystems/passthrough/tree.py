@@ -26,6 +26,7 @@ from ...daemon import (
     StatFS,
     Statx,
     current_request,
+    posix_acl,
 )
 from . import syscalls
 from .caller import Identity, parent_group, umask
@@ -199,7 +200,7 @@ class Tree(Operations):
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
         path = self._nodes[ino].path
-        if name == b"system.posix_acl_access":
+        if name == posix_acl.ACCESS:
             # As the caller, with all groups: the host clears the set-group-ID bit for one who is not in the file's group.
             request = current_request()
             with self._identity.caller(request.uid, request.gid, _all_groups(request)):

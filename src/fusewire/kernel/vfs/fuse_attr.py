@@ -22,6 +22,7 @@ from ...wire.layouts import (
     Statx,
     StatxIn,
 )
+from ...wire.posix_acl import ACCESS
 from ..queue import Interrupted, traced
 from . import posix_acl
 from .files import File
@@ -265,7 +266,7 @@ class FuseAttr(FuseXattr):
             return
         acl = None
         try:
-            value = await self.getxattr(task, inode, posix_acl.ACCESS, 4096)
+            value = await self.getxattr(task, inode, ACCESS, 4096)
             acl = posix_acl.parse(value) if isinstance(value, bytes) and value else None
         except OSError as failed:
             if failed.errno not in (Errno.ENODATA, Errno.EOPNOTSUPP):

@@ -11,6 +11,7 @@ from ...wire.layouts import (
     GetxattrIn,
     SetxattrIn,
 )
+from ...wire.posix_acl import ACCESS, DEFAULT, Acl
 from . import posix_acl
 from .fuse_base import FuseBase, bad_inode, c_string
 from .inode import BAD, UNKNOWN, Inode
@@ -18,7 +19,7 @@ from .permission import owner_or_capable
 from .program import ProgramTask
 
 XATTR_SIZE_MAX = 65536
-ACLS = (posix_acl.ACCESS, posix_acl.DEFAULT)
+ACLS = (ACCESS, DEFAULT)
 
 
 class FuseXattr(FuseBase):
@@ -91,12 +92,12 @@ class FuseXattr(FuseBase):
             inode.invalidate()
 
 
-def _may_set_acl(task: ProgramTask, inode: Inode, name: bytes, acl: posix_acl.Acl) -> bool:
+def _may_set_acl(task: ProgramTask, inode: Inode, name: bytes, acl: Acl) -> bool:
     """``set_posix_acl``: whether there is anything to do. An empty list is to be removed. Raises EOPNOTSUPP for a symbolic
     link, EACCES for what inherits nothing, EPERM, EINVAL."""
     if inode.is_link:
         raise _unsupported()
-    if name == posix_acl.DEFAULT and not inode.is_dir:
+    if name == DEFAULT and not inode.is_dir:
         if acl:
             raise PermissionError(int(Errno.EACCES), "Permission denied: only directories have defaults")
         return False

@@ -17,11 +17,11 @@ from ...wire.layouts import Attr
 from ..queue import Semaphore
 
 if TYPE_CHECKING:
+    from ...wire.posix_acl import Acl
     from .dir_cache import DirCache
     from .locks import FileLockContext
     from .page_cache import PageCache
     from .pipe import Pipe
-    from .posix_acl import Acl
     from .program import ProgramTask
     from .super import Super
 

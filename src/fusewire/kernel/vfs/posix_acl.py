@@ -1,42 +1,28 @@
-"""POSIX access control lists, as the kernel checks access by them: the rules are acl(5)'s, the layout that of
-``<linux/posix_acl_xattr.h>``."""
+"""POSIX access control lists, as the kernel checks access by them: the rules are acl(5)'s."""
 
 from __future__ import annotations
 
-import struct
-
 from ...wire.errno import Errno
-
-ACCESS = b"system.posix_acl_access"
-DEFAULT = b"system.posix_acl_default"
-USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-_VERSION = 2
-_HEADER = struct.Struct("<I")
-_ENTRY = struct.Struct("<HHI")
-
-Acl = list[tuple[int, int, int]]
-"""Entries: tag, permissions, id."""
-
+from ...wire.layout import Buffer, ProtocolError
+from ...wire.posix_acl import GROUP, GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, Acl, AnotherVersion, unpack
 
 _TAGS = (USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER)
 _NOBODY = 0xFFFFFFFF
 
 
-def parse(value: bytes | memoryview) -> Acl:
+def parse(value: Buffer) -> Acl:
     """``posix_acl_from_xattr``: the entries of an extended attribute's value; none for an empty list, which is as good as no
     list. Raises EINVAL, EOPNOTSUPP for another version."""
     if not value:
         return []
-    if len(value) < _HEADER.size:
-        raise _malformed(value)
-    (version,) = _HEADER.unpack_from(value)
-    if version != _VERSION:
-        raise OSError(int(Errno.EOPNOTSUPP), f"an access control list of version {version}")
-    if (len(value) - _HEADER.size) % _ENTRY.size:
-        raise _malformed(value)
-    acl = list(_ENTRY.iter_unpack(memoryview(value)[_HEADER.size :]))
+    try:
+        acl = unpack(value)
+    except AnotherVersion as error:
+        raise OSError(int(Errno.EOPNOTSUPP), str(error)) from None
+    except ProtocolError as error:
+        raise OSError(int(Errno.EINVAL), str(error)) from None
     if any(tag not in _TAGS or (tag in (USER, GROUP) and who == _NOBODY) for tag, _, who in acl):
-        raise _malformed(value)
+        raise OSError(int(Errno.EINVAL), "an access control list with an entry that cannot be")
     return acl
 
 
@@ -48,10 +34,6 @@ def check_valid(acl: Acl) -> None:
     once = all(tags.count(tag) == 1 for tag in (USER_OBJ, GROUP_OBJ, OTHER)) and named <= tags.count(MASK) <= 1
     if not once or tags != sorted(tags) or any(perms & ~7 for _, perms, _ in acl):
         raise OSError(int(Errno.EINVAL), "an access control list that is not in order")
-
-
-def _malformed(value: bytes | memoryview) -> OSError:
-    return OSError(int(Errno.EINVAL), f"{len(value)} bytes are no access control list")
 
 
 def allows(acl: Acl, owner: int, group: int, uid: int, groups: tuple[int, ...], want: int) -> bool:
