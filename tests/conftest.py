@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +87,21 @@ def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds} seconds")
         time.sleep(0.005)
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Begin ``call`` on a thread of its own. What it returns, or raises, is all that the list will have in it."""
+    outcome: list[Any] = []
+
+    def body() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread, outcome
 
 
 @pytest.fixture

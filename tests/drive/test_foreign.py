@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 from foreign_programs import example, need, read, sshd, write_and_remove
 
 from fusewire import Kernel
@@ -170,21 +169,11 @@ def test_a_daemon_that_dies_frees_its_callers(tmp_path: Path) -> None:
         process = kernel.process()
         process.stat("/m")
         mount.foreign.process.send_signal(signal.SIGSTOP)
-        outcome: list[int | None] = []
-
-        def call() -> None:
-            try:
-                process.mkdir("/m/d")
-                outcome.append(0)
-            except OSError as error:
-                outcome.append(error.errno)
-
-        caller = threading.Thread(target=call)
-        caller.start()
+        caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
         wait_until(lambda: mount.connection.unused_list.in_use)
         mount.foreign.process.kill()
         caller.join(20)
-        assert outcome == [errno.ECONNABORTED]
+        assert outcome[0].errno == errno.ECONNABORTED
         with pytest.raises(OSError) as caught:
             process.mkdir("/m/e")
         assert caught.value.errno == errno.ENOTCONN
@@ -198,16 +187,7 @@ def test_a_caller_that_leaves_takes_its_unread_message_back(tmp_path: Path) -> N
         process = kernel.process()
         process.stat("/m")
         mount.foreign.process.send_signal(signal.SIGSTOP)
-        outcome: list[BaseException] = []
-
-        def call() -> None:
-            try:
-                process.mkdir("/m/d")
-            except OSError as error:
-                outcome.append(error)
-
-        caller = threading.Thread(target=call)
-        caller.start()
+        caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
         wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
         process.kill(signal.SIGINT)
         caller.join(20)

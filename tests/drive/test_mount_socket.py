@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 import fusewire
 from fusewire import DaemonError, Kernel, Process
@@ -120,20 +120,11 @@ def test_the_death_of_the_daemon_frees_its_callers(kind: int, known_by: str) -> 
             process = kernel.process()
             process.stat("/m")
             daemon.send_signal(signal.SIGSTOP)
-            outcome: list[int | None] = []
-
-            def call() -> None:
-                try:
-                    process.mkdir("/m/d")
-                except OSError as error:
-                    outcome.append(error.errno)
-
-            caller = threading.Thread(target=call)
-            caller.start()
+            caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
             wait_until(lambda: mount.connection.num_waiting)
             daemon.kill()
             caller.join(20)
-            assert outcome == [errno.ECONNABORTED]
+            assert outcome[0].errno == errno.ECONNABORTED
 
 
 def test_an_unread_message_is_taken_back_where_the_daemons_end_is_ours_too() -> None:
@@ -144,16 +135,7 @@ def test_an_unread_message_is_taken_back_where_the_daemons_end_is_ours_too() -> 
             process = kernel.process()
             process.stat("/m")
             daemon.send_signal(signal.SIGSTOP)
-            outcome: list[BaseException] = []
-
-            def call() -> None:
-                try:
-                    process.mkdir("/m/d")
-                except OSError as error:
-                    outcome.append(error)
-
-            caller = threading.Thread(target=call)
-            caller.start()
+            caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
             wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
             process.kill(signal.SIGINT)
             caller.join(20)

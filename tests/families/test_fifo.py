@@ -7,12 +7,9 @@ import os
 import select
 import signal
 import stat
-import threading
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 from mocked import BOTH, FIFO, absent, errno_of, there
 
 from fusewire import Kernel, Process
@@ -154,20 +151,6 @@ def test_it_is_open_on_a_mount_that_is_busy_then(
 # -- waiting -------------------------------------------------------------------------------------------------------------
 
 
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    outcome: list[Any] = []
-
-    def body() -> None:
-        try:
-            outcome.append(call())
-        except OSError as error:
-            outcome.append(error.errno)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    return thread, outcome
-
-
 def waits(process: Process) -> list[str]:
     return [task.sleep.what for task in process.program.tasks if task.sleep is not None]
 
@@ -201,7 +184,7 @@ def test_a_signal_ends_the_wait_and_leaves_nothing_behind(mock_daemon: MockDaemo
     there(mock_daemon, b"p", 2, FIFO)
     one = fuse_kernel.process("one")
     one.signal(signal.SIGUSR1, lambda number: None)
-    thread, outcome = in_thread(lambda: one.open("/p", os.O_RDONLY))
+    thread, outcome = in_thread(lambda: errno_of(one.open, "/p", os.O_RDONLY))
     wait_until(lambda: waits(one))
     one.kill(signal.SIGUSR1)
     thread.join(20)

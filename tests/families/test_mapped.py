@@ -6,11 +6,10 @@ import errno
 import mmap
 import os
 import signal
-import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 from mocked import BOTH, DIRECT, errno_of, open_file
 
 from fusewire import FOpenFlag, InitFlag, Kernel, Process
@@ -386,31 +385,16 @@ def test_a_truncation_takes_pages_away_from_who_has_them_mapped(mock_daemon: Moc
 # -- signals -------------------------------------------------------------------------------------------------------------
 
 
-def touching(process: Process, address: int) -> tuple[threading.Thread, list[object]]:
-    outcome: list[object] = []
-
-    def touch() -> None:
-        try:
-            outcome.append(process.load(address))
-        except OSError as error:
-            outcome.append(type(error))
-
-    thread = threading.Thread(target=touch, daemon=True)
-    thread.start()
-    return thread, outcome
-
-
 @pytest.mark.fuse_kernel(driver="threads")
 def test_a_signal_ends_a_fault_and_the_answer_is_dropped(mock_daemon: MockDaemon, fuse_process: Process) -> None:
     fuse_process.signal(signal.SIGUSR1, lambda number: None)
     mapping = fuse_process.mmap(opened(mock_daemon, fuse_process), PAGE_SIZE)
     held = mock_daemon.expect.read(2).hold()
-    thread, outcome = touching(fuse_process, mapping.address)
+    thread, outcome = in_thread(lambda: fuse_process.load(mapping.address))
     asked = held.wait()
     fuse_process.kill(signal.SIGUSR1)
     thread.join(20)
-    assert outcome[0] is not None
-    assert issubclass(outcome[0], InterruptedError)  # type: ignore[arg-type]
+    assert isinstance(outcome[0], InterruptedError)
     asked.reply(PAGE)
     mock_daemon.expect.read(2).reply(b"n" * PAGE_SIZE)
     assert mapping[0] == ord("n")
@@ -424,7 +408,7 @@ def test_on_linux_a_fault_that_the_daemon_has_read_outlives_the_signal(
     mapping = fuse_process.mmap(opened(mock_daemon, fuse_process), PAGE_SIZE)
     held = mock_daemon.expect.read(2).hold()
     told = mock_daemon.expect.interrupt()
-    thread, outcome = touching(fuse_process, mapping.address)
+    thread, outcome = in_thread(lambda: fuse_process.load(mapping.address))
     asked = held.wait()
     wait_until(lambda: any(task.sleep is not None for task in fuse_process.program.tasks))
     fuse_process.kill(signal.SIGUSR1)

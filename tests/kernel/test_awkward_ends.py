@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 import fusewire
 from fusewire import Attributes, Entry, Kernel
@@ -160,16 +160,7 @@ def test_a_process_that_exits_while_another_of_its_threads_reads_leaves_nobody_w
         kernel.mount(Slow({"f": b"data"}), "/", workers=2)
         process = kernel.process()
         fd = process.open("/f", os.O_RDONLY)
-        outcome: list[BaseException] = []
-
-        def read() -> None:
-            try:
-                process.read(fd, 4)
-            except BaseException as error:
-                outcome.append(error)
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
+        reader, outcome = in_thread(lambda: process.read(fd, 4))
         assert inside.wait(20)
         process.exit()
         reader.join(20)
@@ -279,9 +270,7 @@ def test_what_a_late_answer_granted_goes_back() -> None:
     with Kernel("threads") as kernel:
         mount = kernel.mount(filesystem, "/")
         process = kernel.process()
-        outcome: list[int | None] = []
-        caller = threading.Thread(target=lambda: outcome.append(errno_of(lambda: process.stat("/f"))), daemon=True)
-        caller.start()
+        caller, outcome = in_thread(lambda: errno_of(lambda: process.stat("/f")))
         assert inside.wait(20)
         process.kill(signal.SIGINT)
         caller.join(20)

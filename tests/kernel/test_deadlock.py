@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import threading
-from collections.abc import Callable
 
 import pytest
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 from fusewire import Deadlock, Entry, Kernel, Process
 from fusewire.drive import Buried
@@ -38,21 +36,6 @@ def scenario(kernel: Kernel, workers: int = 1) -> tuple[SelfUser, Process]:
     filesystem.process = kernel.mount(filesystem, "/", workers=workers).daemon
     rm = kernel.process("rm")
     return filesystem, rm
-
-
-def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException | None]]:
-    outcome: list[BaseException | None] = []
-
-    def body() -> None:
-        try:
-            call()
-            outcome.append(None)
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    return thread, outcome
 
 
 def test_inline_raises_it_with_the_cycle_in_words() -> None:

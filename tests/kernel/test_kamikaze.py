@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import in_thread
 
 from fusewire import Deadlock, Kernel, Process, Session, Settings
 from fusewire.drive import Mount
@@ -112,28 +113,13 @@ class Kamikaze:
         assert self.magic
 
 
-def in_thread(process: Process, addr: int) -> tuple[threading.Thread, list[object]]:
-    """Read a byte from ``addr``."""
-    outcome: list[object] = []
-
-    def body() -> None:
-        try:
-            outcome.append(process.load(addr))
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    return thread, outcome
-
-
 @pytest.fixture(params=["detach", "linux"])
 def deadlocked(request: pytest.FixtureRequest) -> Iterator[tuple[Kernel, Kamikaze, threading.Thread, list[object]]]:
     """Both threads sleep, each waiting for the other."""
     with Kernel("threads", on_deadlock="report", trace=True, policy=request.param) as kernel:
         kamikaze = Kamikaze(kernel)
         kamikaze.prepare()
-        thread, outcome = in_thread(kamikaze.process, kamikaze.addr)
+        thread, outcome = in_thread(lambda: kamikaze.process.load(kamikaze.addr))
         assert kernel.wait_deadlock(timeout=20).words() == CYCLE
         yield kernel, kamikaze, thread, outcome
 

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from cached import PATTERN, Recorded, WritingBack, pages, world
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 from fusewire import InitFlag, Settings
 from fusewire.kernel.vfs import BusError, SegmentationFault
@@ -338,16 +338,7 @@ def test_a_program_that_waits_for_a_page_can_be_interrupted() -> None:
     with world(filesystem, "threads") as w:
         w.process.signal(signal.SIGUSR1, lambda number: None)
         mapping = w.process.mmap(w.open(), PAGE_SIZE)
-        outcome: list[object] = []
-
-        def load() -> None:
-            try:
-                outcome.append(mapping[0])
-            except BaseException as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=load)
-        thread.start()
+        thread, outcome = in_thread(lambda: mapping[0])
         wait_until(lambda: any(one[0] == "READ" for one in filesystem.asked))
         wait_until(lambda: any(task.sleep is not None for task in w.process.program.tasks))
         w.process.kill(signal.SIGUSR1)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from cached import PATTERN, Recorded, WritingBack, pages, world
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 from fusewire import Deadlock, InitFlag, Settings
 from fusewire.wire.flags import PAGE_SIZE, NotifyCode
@@ -123,16 +123,7 @@ def test_a_reader_can_be_killed_while_a_page_is_read_and_the_page_comes_all_the_
         victim = w.kernel.process("victim", uid=0, gid=0)
         fd = w.open()
         victims = victim.open("/f", os.O_RDONLY)
-        outcome: list[BaseException] = []
-
-        def read() -> None:
-            try:
-                victim.pread(victims, 10, 0)
-            except BaseException as error:
-                outcome.append(error)
-
-        reader = threading.Thread(target=read)
-        reader.start()
+        reader, outcome = in_thread(lambda: victim.pread(victims, 10, 0))
         inode = w.mount.sb.inodes[2]
         wait_until(lambda: inode.pages is not None and 0 in inode.pages.pages and bool(inode.pages.pages[0].waiters))
         victim.kill(9)
@@ -145,16 +136,7 @@ def test_a_reader_can_be_killed_while_a_page_is_read_and_the_page_comes_all_the_
 def test_an_abort_frees_who_waits_for_a_page() -> None:
     with world(Slow(), "threads") as w:
         fd = w.open()
-        outcome: list[BaseException] = []
-
-        def read() -> None:
-            try:
-                w.process.pread(fd, 10, 0)
-            except BaseException as error:
-                outcome.append(error)
-
-        reader = threading.Thread(target=read)
-        reader.start()
+        reader, outcome = in_thread(lambda: w.process.pread(fd, 10, 0))
         inode = w.mount.sb.inodes[2]
         wait_until(lambda: inode.pages is not None and 0 in inode.pages.pages and bool(inode.pages.pages[0].waiters))
         w.mount.abort()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cached import PATTERN, WritingBack, pages, world
-from conftest import wait_until
+from conftest import in_thread, wait_until
 
 from fusewire import InitFlag, Kernel
 from fusewire.filesystems import MemoryFS
@@ -257,14 +257,19 @@ def test_direct_reads_find_what_was_written() -> None:
         assert w.process.pread(direct, 3, 0) == b"new"
 
 
+class Slow(WritingBack):
+    """WRITE waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, *args: object) -> object:
+        self.go_on.wait(20)
+        return super().write(*args)
+
+
 def test_a_page_can_be_written_to_while_it_is_written_back_and_is_written_again() -> None:
-    class Slow(WritingBack):
-        go_on = threading.Event()
-
-        def write(self, *args: object) -> object:
-            self.go_on.wait(20)
-            return super().write(*args)
-
     filesystem = Slow()
     with world(filesystem, "threads") as w:
         fd = w.open()
@@ -288,27 +293,11 @@ def test_a_page_can_be_written_to_while_it_is_written_back_and_is_written_again(
 
 
 def test_a_process_that_is_killed_in_close_leaves_its_writes_and_flush_behind() -> None:
-    class Slow(WritingBack):
-        go_on = threading.Event()
-
-        def write(self, *args: object) -> object:
-            self.go_on.wait(20)
-            return super().write(*args)
-
     filesystem = Slow()
     with world(filesystem, "threads") as w:
         fd = w.open()
         w.process.pwrite(fd, b"new", 0)
-        outcome: list[BaseException] = []
-
-        def close() -> None:
-            try:
-                w.process.close(fd)
-            except BaseException as error:
-                outcome.append(error)
-
-        closing = threading.Thread(target=close)
-        closing.start()
+        closing, outcome = in_thread(lambda: w.process.close(fd))
         wait_until(lambda: bool(writes(filesystem)))
         w.process.kill(9)
         closing.join(20)
@@ -320,27 +309,11 @@ def test_a_process_that_is_killed_in_close_leaves_its_writes_and_flush_behind() 
 
 
 def test_an_abort_ends_what_waits_for_writeback_and_leaves_nothing_dirty() -> None:
-    class Stuck(WritingBack):
-        go_on = threading.Event()
-
-        def write(self, *args: object) -> object:
-            self.go_on.wait(20)
-            return super().write(*args)
-
-    filesystem = Stuck()
+    filesystem = Slow()
     with world(filesystem, "threads") as w:
         fd = w.open()
         w.process.pwrite(fd, b"new", 0)
-        outcome: list[BaseException] = []
-
-        def fsync() -> None:
-            try:
-                w.process.fsync(fd)
-            except BaseException as error:
-                outcome.append(error)
-
-        syncing = threading.Thread(target=fsync)
-        syncing.start()
+        syncing, outcome = in_thread(lambda: w.process.fsync(fd))
         wait_until(lambda: bool(writes(filesystem)))
         w.mount.abort()
         syncing.join(20)
