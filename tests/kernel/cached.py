@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from conftest import real_mount, wait_until
+from noted import Noted
 
 from fusewire import InitFlag, Kernel, Opened, Process, Settings
 from fusewire.drive import Mount
-from fusewire.filesystems import MemoryFS
 from fusewire.filesystems.memory import pages as memory_pages
 from fusewire.wire.codec import Message, encode_notification
 from fusewire.wire.flags import PAGE_SIZE, FOpenFlag, NotifyCode, Opcode
@@ -27,7 +27,7 @@ def pages(first: int, last: int) -> bytes:
     return PATTERN[first * PAGE_SIZE : last * PAGE_SIZE]
 
 
-class Recorded(MemoryFS):
+class Recorded(Noted):
     """``asked`` are the requests; of READ and WRITE with offset and size. ``fail`` are opcodes that answer an errno. Opens
     answer ``open_flags``. Timeouts are a second."""
 
@@ -37,22 +37,11 @@ class Recorded(MemoryFS):
     def __init__(self, files: Any = None, *, open_flags: FOpenFlag = FOpenFlag(0)) -> None:
         super().__init__({"f": PATTERN[: 8 * PAGE_SIZE]} if files is None else files)
         self.open_flags = open_flags
-        self.asked: list[tuple[Any, ...]] = []
         self.bodies: list[bytes] = []  # of WRITE and NOTIFY_REPLY
         self.write_flags: list[int] = []
         self.fail: dict[str, int] = {}
 
-    def init(self, granted: Any) -> None:
-        super().init(granted)
-        handle = self.session.handle
-
-        def recorded(message: Any) -> Any:
-            self._record(bytes(message))
-            return handle(message)
-
-        self.session.handle = recorded  # type: ignore[method-assign]
-
-    def _record(self, message: bytes) -> None:
+    def note(self, message: bytes) -> None:
         name = Opcode(IN_HEADER.unpack(message).opcode).name
         body = message[IN_HEADER.size :]
         if name == "READ":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from noted import Noted
 
 from fusewire import Attributes, InitFlag, Kernel, Opened, Operations, Process, Settings
 from fusewire.filesystems import MemoryFS
@@ -25,26 +26,15 @@ def errno_of(call: Callable[[], Any]) -> int | None:
     return caught.value.errno
 
 
-class Simple(MemoryFS):
-    """Checks access itself (which is not at all), and counts what it is asked."""
+class Simple(Noted):
+    """Checks access itself (which is not at all), and notes what it is asked."""
 
     settings = Settings()
 
     def __init__(self, **lacking: Any) -> None:
         super().__init__({"f": b"0123456789", "d/x": b""})
-        self.asked: list[str] = []
         for name in lacking:
             setattr(self, name, getattr(Operations, name).__get__(self))
-
-    def init(self, granted: Any) -> None:
-        super().init(granted)
-        handle = self.session.handle
-
-        def recorded(message: Any) -> Any:
-            self.asked.append(Opcode(IN_HEADER.unpack(message).opcode).name)
-            return handle(message)
-
-        self.session.handle = recorded  # type: ignore[method-assign]
 
 
 # -- permissions -------------------------------------------------------------------------------------------------------

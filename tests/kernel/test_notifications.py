@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from conftest import wait_until
+from noted import Noted
 
 from fusewire import Kernel, Process
 from fusewire.drive import Mount
 from fusewire.filesystems import MemoryFS
 from fusewire.wire.codec import Message, encode_notification
-from fusewire.wire.flags import InvalEntryFlag, NotifyCode, Opcode
+from fusewire.wire.flags import InvalEntryFlag, NotifyCode
 from fusewire.wire.layouts import (
-    IN_HEADER,
     ForgetIn,
     NotifyDeleteOut,
     NotifyInvalEntryOut,
@@ -32,24 +32,13 @@ from fusewire.wire.layouts import (
 DEVICE = 0  # the daemon's descriptor of /dev/fuse
 
 
-class Watched(MemoryFS):
-    """``asked`` are the names of the opcodes that came; timeouts are for ever."""
+class Watched(Noted):
+    """Timeouts are for ever."""
 
     entry_timeout = attr_timeout = 1e9
 
     def __init__(self) -> None:
         super().__init__({"f": b"data", "d/x": b""})
-        self.asked: list[str] = []
-
-    def init(self, granted: Any) -> None:
-        super().init(granted)
-        handle = self.session.handle
-
-        def recorded(message: Any) -> Any:
-            self.asked.append(Opcode(IN_HEADER.unpack(message).opcode).name)
-            return handle(message)
-
-        self.session.handle = recorded  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -12,35 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from noted import Noted
 
 from fusewire import InitFlag, Kernel, Opened, Operations, Process, Settings
 from fusewire.filesystems import MemoryFS
-from fusewire.wire.flags import Opcode
-from fusewire.wire.layouts import IN_HEADER
 
 DIRECT_IO = 1 << 0
 
 
-class Measured(MemoryFS):
-    """The memory filesystem, asking for no more in INIT than passthrough_ll does. ``asked`` are the names of the opcodes."""
+class Measured(Noted):
+    """The memory filesystem, asking for no more in INIT than passthrough_ll does."""
 
     settings = Settings(flags=InitFlag.ATOMIC_O_TRUNC, refused=InitFlag.POSIX_LOCKS)
 
     def __init__(self, timeout: float) -> None:
         super().__init__({"f": b"0123456789", "g": b"other", "d/e/g": b"deep", "d/empty/x": b""})
         self.entry_timeout = self.attr_timeout = timeout
-        self.asked: list[str] = []
         self.direct = not timeout
-
-    def init(self, granted: Any) -> None:
-        super().init(granted)
-        handle = self.session.handle
-
-        def recorded(message: Any) -> Any:
-            self.asked.append(Opcode(IN_HEADER.unpack(message).opcode).name)
-            return handle(message)
-
-        self.session.handle = recorded  # type: ignore[method-assign]
 
     def _opened(self, opened: Any) -> Any:
         return Opened(opened.fh, DIRECT_IO) if self.direct else opened
