@@ -89,6 +89,13 @@ def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
         time.sleep(0.005)
 
 
+def errno_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
+    """The errno that a call ends with."""
+    with pytest.raises(OSError) as caught:
+        call(*args, **kwargs)
+    return caught.value.errno
+
+
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     """Begin ``call`` on a thread of its own. What it returns, or raises, is all that the list will have in it."""
     outcome: list[Any] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import errno_of as errno_of
 
 from fusewire import FOpenFlag, Process
 from fusewire.testing import MockDaemon, entry, opened
@@ -18,13 +18,6 @@ DIR, REG, LNK, FIFO = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644, stat.S_IFLNK |
 FOREVER = 1 << 20  # seconds
 DIRECT = FOpenFlag.DIRECT_IO
 LARGEFILE = 0o100000  # what a 64-bit Linux adds to every open
-
-
-def errno_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
-    """The errno that a call ends with."""
-    with pytest.raises(OSError) as caught:
-        call(*args, **kwargs)
-    return caught.value.errno
 
 
 def forgotten(daemon: MockDaemon) -> dict[int, int]:

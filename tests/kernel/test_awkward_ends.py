@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import in_thread, wait_until
+from conftest import errno_of, in_thread, wait_until
 
 import fusewire
 from fusewire import Attributes, Entry, Kernel
@@ -37,12 +37,6 @@ class Lying(MemoryFS):
             return OUT_HEADER.pack(OutHeader(16 + len(body), 0, header.unique)), body
 
         self.session.handle = handle  # type: ignore[method-assign]
-
-
-def errno_of(call: Any) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 @DRIVERS

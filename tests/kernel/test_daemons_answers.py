@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import errno_of
 from noted import Noted
 
 from fusewire import Attributes, InitFlag, Kernel, Opened, Operations, Process, Settings
@@ -18,12 +19,6 @@ from fusewire.wire.flags import Opcode
 from fusewire.wire.layouts import ENTRY_OUT, IN_HEADER, INIT_OUT, OUT_HEADER, READ_IN, InitOut, OutHeader, ReadIn
 
 FOPEN_NONSEEKABLE, FOPEN_STREAM, FOPEN_NOFLUSH = 1 << 2, 1 << 4, 1 << 5
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 class Simple(Noted):

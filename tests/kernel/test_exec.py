@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from conftest import errno_of
 
 from fusewire import FOpenFlag, InitFlag, Kernel, Process
 from fusewire.filesystems import MemoryFS
@@ -50,12 +51,6 @@ def process(kernel: Kernel) -> Process:
     for name in FILES:
         process.chmod(f"/{name}", 0o755)
     return process
-
-
-def errno_of(call: Callable[..., Any], *args: Any) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call(*args)
-    return caught.value.errno
 
 
 # -- what is run ---------------------------------------------------------------------------------------------------------

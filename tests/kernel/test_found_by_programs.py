@@ -6,10 +6,10 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
+from conftest import errno_of
 
 from fusewire import Kernel, Process
 from fusewire.filesystems import MemoryFS
@@ -31,12 +31,6 @@ def root() -> Iterator[Process]:
         process.mkdir("/d")
         process.symlink("f", "/l")
         yield process
-
-
-def errno_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call(*args, **kwargs)
-    return caught.value.errno
 
 
 # -- access control lists

@@ -6,11 +6,10 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from conftest import wait_until
+from conftest import errno_of, wait_until
 
 from fusewire import InitFlag, Kernel, Process, Settings
 from fusewire.filesystems import MemoryFS
@@ -28,12 +27,6 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     with Kernel("threads") as kernel:
         kernel.mount(request.param({"f": b"0123456789"}), "/", workers=4)
         yield kernel
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 def two(kernel: Kernel) -> tuple[Process, int, Process, int]:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from cached import PATTERN, Recorded, WritingBack, pages, world
-from conftest import in_thread, wait_until
+from conftest import errno_of, in_thread, wait_until
 
 from fusewire import InitFlag, Settings
 from fusewire.kernel.vfs import BusError, SegmentationFault
@@ -201,12 +201,6 @@ def test_memory_of_no_file_is_zeros() -> None:
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------------
-
-
-def errno_of(call: object) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()  # type: ignore[operator]
-    return caught.value.errno
 
 
 def test_mmap_refuses_what_linux_refuses() -> None:

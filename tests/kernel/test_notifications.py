@@ -6,11 +6,11 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import errno_of, wait_until
 from noted import Noted
 
 from fusewire import Kernel, Process
@@ -66,12 +66,6 @@ def mount(kernel: Kernel) -> Mount:
 def tell(mount: Mount, code: NotifyCode, *structs: Any, name: bytes = b"", **rest: Any) -> None:
     names = (name,) if name else ()
     mount.daemon.write(DEVICE, encode_notification(code, Message(structs, names, **rest)))
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 def test_inval_inode_has_attributes_asked_for_again(mount: Mount, process: Process, filesystem: Watched) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import errno_of, wait_until
 
 from fusewire import Buried, Deadlock, Kernel, Process
 from fusewire.filesystems import MemoryFS
@@ -79,12 +79,6 @@ def test_who_splices_and_may_not_wait_is_told_so(process: Process) -> None:
     process.set_blocking(into, False)
     assert not process.get_blocking(into)
     assert errno_of(lambda: process.sendfile(into, fd, 0, 1)) == errno.EAGAIN
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 class Caller(threading.Thread):

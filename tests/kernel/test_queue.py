@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from conftest import errno_of
 
 from fusewire.kernel.queue import DETACH, LINUX, Args, Connection, Control, Device, State, Task
 from fusewire.testing import Scheduled
@@ -56,12 +57,6 @@ class Queue:
             self.driver.run(task, (device or self.device).write(task, (message,)))
         finally:
             self.driver.go()
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 # -- reading ------------------------------------------------------------------------------------------------------

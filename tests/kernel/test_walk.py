@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from conftest import errno_of
 
 from fusewire import Attributes, Entry, Kernel, Process
 from fusewire.filesystems import MemoryFS
@@ -24,12 +25,6 @@ def kernel() -> Iterator[Kernel]:
 @pytest.fixture
 def process(kernel: Kernel) -> Process:
     return kernel.process()
-
-
-def errno_of(call: Callable[[], Any]) -> int | None:
-    with pytest.raises(OSError) as caught:
-        call()
-    return caught.value.errno
 
 
 def test_forty_symbolic_links_are_followed_and_not_one_more(process: Process) -> None:
