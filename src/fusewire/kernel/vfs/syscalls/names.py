@@ -305,9 +305,9 @@ async def _may_rename(
     if parent is newparent:
         return
     if is_dir:  # its ".." changes
-        await namei.may(task, dentry.positive, 2, old)
+        await namei.may(task, dentry.positive, MAY_WRITE, old)
     if exchange and there.positive.is_dir:
-        await namei.may(task, there.positive, 2, new)
+        await namei.may(task, there.positive, MAY_WRITE, new)
 
 
 async def _rename_with(
