@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from ...kernel.vfs import UserMemory
 from ...kernel.vfs import syscalls as sc
+from ...kernel.vfs.locks import F_UNLCK, F_WRLCK
 from ...wire.layouts import FileLock
 from .base import Caller, Path, at, to_bytes
 
 Data = bytes | bytearray | memoryview
 F_ULOCK, F_LOCK, F_TLOCK, F_TEST = 0, 1, 2, 3
-F_RDLCK, F_WRLCK, F_UNLCK = 0, 1, 2
 
 
 class FileCalls(Caller):

@@ -10,6 +10,7 @@ from ...wire.layouts import FileLock, Kstatfs, SetattrIn
 from ..queue import Connection, Semaphore, Task, WaitQueue
 from .files import File
 from .inode import STATX_BASIC, Dentry, Inode
+from .locks import F_UNLCK
 from .page_cache import Page, PageCache
 from .permission import MAY_CHDIR, check, generic_permission
 from .program import ProgramTask
@@ -229,7 +230,7 @@ class Super:
     async def getlk(self, task: ProgramTask, file: File, lock: FileLock, owner: object) -> FileLock:
         held = file.lock_context().conflict(lock.start, lock.end, lock.type, owner)
         if held is None:
-            return lock._replace(type=2)
+            return lock._replace(type=F_UNLCK)
         return FileLock(held.start, held.end, held.type, held.task.program.tgid)
 
     async def setlk(self, task: ProgramTask, file: File, lock: FileLock, owner: object, wait: bool) -> None:
