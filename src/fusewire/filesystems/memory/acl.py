@@ -6,10 +6,10 @@ The kernel checks access by them itself; a filesystem keeps them in step with th
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable
 
 from ...daemon import posix_acl
+from .nodes import error
 
 _NEEDED = {posix_acl.USER_OBJ, posix_acl.GROUP_OBJ, posix_acl.OTHER}
 
@@ -19,9 +19,9 @@ def parse(value: bytes) -> posix_acl.Acl:
     try:
         acl = posix_acl.unpack(value)
     except ValueError:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+        raise error(errno.EINVAL) from None
     if not {tag for tag, _, _ in acl} >= _NEEDED:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise error(errno.EINVAL)
     return acl
 
 

@@ -12,7 +12,7 @@ from ...daemon import Attributes, Changes, Opened, StatFS, Statx, SxTime, curren
 from . import acl, pages
 from .inodes import SUID_SGID, Inodes
 from .names import OPENED
-from .nodes import Directory, File, Node, Symlink
+from .nodes import Directory, File, Node, Symlink, error
 
 # fallocate(2), <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16
@@ -67,7 +67,7 @@ class Files(Inodes):
 
     def fallocate(self, ino: int, fh: int, mode: int, offset: int, length: int) -> None:
         if offset + length > MAX_SIZE:
-            raise _error(errno.EFBIG)
+            raise error(errno.EFBIG)
         with self._lock:
             node = self._file(ino)
             before = node.mode
@@ -85,7 +85,7 @@ class Files(Inodes):
         elif mode & ~FALLOC_FL_KEEP_SIZE == FALLOC_FL_ZERO_RANGE:
             pages.zero_range(node, self._space, offset, length)
         else:
-            raise _error(errno.EOPNOTSUPP)
+            raise error(errno.EOPNOTSUPP)
 
     def lseek(self, ino: int, fh: int, offset: int, whence: int) -> int:
         with self._lock:
@@ -94,7 +94,7 @@ class Files(Inodes):
                 return pages.next_data(node, offset)
             if whence == SEEK_HOLE:
                 return pages.next_hole(node, offset)
-        raise _error(errno.EINVAL)
+        raise error(errno.EINVAL)
 
     def copy_file_range(
         self, ino_in: int, fh_in: int, off_in: int, ino_out: int, fh_out: int, off_out: int, length: int, flags: int
@@ -112,7 +112,7 @@ class Files(Inodes):
     def readlink(self, ino: int) -> bytes:
         node = self._node(ino)
         if not isinstance(node, Symlink):
-            raise _error(errno.EINVAL)
+            raise error(errno.EINVAL)
         return node.target
 
     def _tell_mode(self, node: Node, before: int) -> None:
@@ -186,7 +186,3 @@ class Files(Inodes):
 def _sx_time(ns: int) -> SxTime:
     seconds, nanoseconds = divmod(ns, 10**9)
     return SxTime(seconds, nanoseconds)
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -7,12 +7,12 @@ something is unlocked, when its caller is interrupted, and at the end of the ses
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 
 from ...daemon import Lock, Request, current_request
 from .inodes import Inodes
 from .locks import F_UNLCK, FileLocks
+from .nodes import error
 
 # <linux/fuse.h>: FUSE_RELEASE (an open that was never delivered is released without it), FUSE_RELEASE_FLOCK_UNLOCK
 RELEASE, RELEASE_FLOCK_UNLOCK = 18, 1 << 1
@@ -125,6 +125,6 @@ class Locking(Inodes):
         following: int | None = holder
         while following is not None and following not in seen:
             if following == waiter:
-                raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
+                raise error(errno.EDEADLK)
             seen.add(following)
             following = self._waiting.get(following)

@@ -8,7 +8,7 @@ import stat
 
 from ...daemon import Entry, Opened, current_request
 from .inodes import Inodes
-from .nodes import Directory, File, Node, Symlink, check_length
+from .nodes import Directory, File, Node, Symlink, check_length, error
 
 # rename(2), <linux/fs.h>
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
@@ -81,7 +81,7 @@ class Names(Inodes):
             directory = self._directory_for(newparent, newname)
             node = self._node(ino)
             if isinstance(node, Directory):
-                raise _error(errno.EPERM)
+                raise error(errno.EPERM)
             if node.nlink == 0 and ino not in self._linkable:
                 raise FileNotFoundError
             self._linkable.discard(ino)
@@ -104,16 +104,16 @@ class Names(Inodes):
             if not isinstance(node, Directory):
                 raise NotADirectoryError
             if node.links:
-                raise _error(errno.ENOTEMPTY)
+                raise error(errno.ENOTEMPTY)
             self._remove(directory, name)
 
     # -- renaming -------------------------------------------------------------------------------------------------
 
     def rename(self, parent: int, name: bytes, newparent: int, newname: bytes, flags: int) -> None:
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
-            raise _error(errno.EINVAL)
+            raise error(errno.EINVAL)
         if flags & RENAME_EXCHANGE and flags != RENAME_EXCHANGE:
-            raise _error(errno.EINVAL)
+            raise error(errno.EINVAL)
         with self._lock:
             source, target = self._directory(parent), self._directory(newparent)
             if flags & RENAME_EXCHANGE:
@@ -211,7 +211,7 @@ def _check_not_inside(node: Node, target: Directory) -> None:
         if target.parent is target:
             return
         target = target.parent
-    raise _error(errno.EINVAL)
+    raise error(errno.EINVAL)
 
 
 def _check_replaceable(node: Node, old: Node) -> None:
@@ -222,8 +222,4 @@ def _check_replaceable(node: Node, old: Node) -> None:
     elif not isinstance(node, Directory):
         raise IsADirectoryError
     elif old.links:
-        raise _error(errno.ENOTEMPTY)
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+        raise error(errno.ENOTEMPTY)

@@ -157,7 +157,12 @@ class Directory(Node):
         return islice(listing, start, len(listing))
 
 
+def error(number: int) -> OSError:
+    """An OSError with the system's own words."""
+    return OSError(number, os.strerror(number))
+
+
 def check_length(name: bytes) -> None:
     """Raises OSError(ENAMETOOLONG)."""
     if len(name) > NAME_MAX:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        raise error(errno.ENAMETOOLONG)

@@ -7,9 +7,8 @@ never written. No byte behind the end of a file is anything but zero. Whoever ca
 from __future__ import annotations
 
 import errno
-import os
 
-from .nodes import File
+from .nodes import File, error
 
 PAGE = 4096
 SHIFT = 12
@@ -47,7 +46,7 @@ class Space:
 
 
 def no_space() -> OSError:
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error(errno.ENOSPC)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -245,13 +244,13 @@ def next_data(file: File, offset: int) -> int:
         far = min((page for page in file.pages if number < page < behind), default=None)
         if far is not None:
             return far << SHIFT
-    raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    raise error(errno.ENXIO)
 
 
 def next_hole(file: File, offset: int) -> int:
     """Where a hole begins, at ``offset`` or behind; the end of the file is one. Raises OSError(ENXIO) behind that."""
     if offset >= file.size:
-        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        raise error(errno.ENXIO)
     number = offset >> SHIFT
     if number not in file.pages:
         return offset

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from time import time_ns
 
 from ...daemon import current_request, posix_acl
 from . import acl
 from .inodes import Inodes
-from .nodes import Directory, Node, Symlink
+from .nodes import Directory, Node, Symlink, error
 
 # setxattr(2), <linux/xattr.h> and <linux/limits.h>
 XATTR_CREATE, XATTR_REPLACE = 1, 2
@@ -23,7 +22,7 @@ class ExtendedAttributes(Inodes):
     def getxattr(self, ino: int, name: bytes) -> bytes:
         xattrs = self._node(ino).xattrs
         if xattrs is None or name not in xattrs:
-            raise _error(errno.ENODATA)
+            raise error(errno.ENODATA)
         return xattrs[name]
 
     def listxattr(self, ino: int) -> list[bytes]:
@@ -33,16 +32,16 @@ class ExtendedAttributes(Inodes):
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
         if len(name) > XATTR_NAME_MAX:
-            raise _error(errno.ERANGE)
+            raise error(errno.ERANGE)
         if len(value) > XATTR_SIZE_MAX:
-            raise _error(errno.E2BIG)
+            raise error(errno.E2BIG)
         with self._lock:
             node = self._node(ino)
             exists = node.xattrs is not None and name in node.xattrs
             if flags & XATTR_CREATE and exists:
                 raise FileExistsError
             if flags & XATTR_REPLACE and not exists:
-                raise _error(errno.ENODATA)
+                raise error(errno.ENODATA)
             if name == posix_acl.ACCESS:
                 self._set_access_acl(node, value)
             else:
@@ -57,14 +56,14 @@ class ExtendedAttributes(Inodes):
             if node.xattrs is None or name not in node.xattrs:
                 if name in (posix_acl.ACCESS, posix_acl.DEFAULT):  # where there is no list, it is done
                     return
-                raise _error(errno.ENODATA)
+                raise error(errno.ENODATA)
             _remove(node, name)
             node.ctime_ns = time_ns()
 
     def _set_access_acl(self, node: Node, value: bytes) -> None:
         """The mode shows the list; one that says no more than the mode is not kept."""
         if isinstance(node, Symlink):
-            raise _error(errno.EOPNOTSUPP)
+            raise error(errno.EOPNOTSUPP)
         access = acl.parse(value)
         node.mode = node.mode & ~0o777 | acl.permissions(access)
         if node.mode & stat.S_ISGID and not self._may_set_gid(node):
@@ -92,7 +91,3 @@ def _remove(node: Node, name: bytes) -> None:
     del node.xattrs[name]
     if not node.xattrs:
         node.xattrs = None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
