@@ -4,7 +4,7 @@ Sans I/O: messages come and go as bytes; reading, writing, waiting and threads a
 """
 
 from ..wire import posix_acl
-from ..wire.flags import FOpenFlag, InitFlag
+from ..wire.flags import FOpenFlag, InitFlag, OpenInFlag, WriteFlag
 from ..wire.layouts import Statx, SxTime
 from .attributes import Attributes, DirEntry, Entry, Lock, Opened, StatFS
 from .operations import Changes, Operations
@@ -21,6 +21,7 @@ __all__ = [
     "Granted",
     "InitFlag",
     "Lock",
+    "OpenInFlag",
     "Opened",
     "Operations",
     "Request",
@@ -29,6 +30,7 @@ __all__ = [
     "StatFS",
     "Statx",
     "SxTime",
+    "WriteFlag",
     "current_request",
     "posix_acl",
 ]

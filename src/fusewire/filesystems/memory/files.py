@@ -8,7 +8,18 @@ import os
 import stat
 from time import time_ns
 
-from ...daemon import Attributes, Changes, Opened, StatFS, Statx, SxTime, current_request, posix_acl
+from ...daemon import (
+    Attributes,
+    Changes,
+    Opened,
+    OpenInFlag,
+    StatFS,
+    Statx,
+    SxTime,
+    WriteFlag,
+    current_request,
+    posix_acl,
+)
 from . import acl, pages
 from .inodes import SUID_SGID, Inodes
 from .names import OPENED
@@ -20,8 +31,6 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16
 SEEK_DATA, SEEK_HOLE = 3, 4
 # statx(2): the basic fields, and the birth time
 STATX_KNOWN = 0x7FF | 0x800
-# <linux/fuse.h>: FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_KILL_SUIDGID
-OPEN_KILL_SUIDGID, WRITE_KILL_SUIDGID = 1 << 0, 1 << 2
 
 MAX_SIZE = (1 << 63) - 1
 COPIED_AT_ONCE = 16 << 20  # bytes; others wait meanwhile
@@ -38,7 +47,7 @@ class Files(Inodes):
             mode = node.mode
             if flags & os.O_TRUNC and isinstance(node, File):
                 pages.truncate(node, self._space, 0)
-                self._written(node, bool(current_request().args.open_flags & OPEN_KILL_SUIDGID))
+                self._written(node, bool(current_request().args.open_flags & OpenInFlag.KILL_SUIDGID))
             node.opens += 1
         self._tell_mode(node, mode)
         return OPENED
@@ -58,7 +67,7 @@ class Files(Inodes):
             mode = node.mode
             written = pages.write(node, self._space, offset, data)
             if mode & SUID_SGID or node.xattrs:
-                self._written(node, bool(current_request().args.write_flags & WRITE_KILL_SUIDGID))
+                self._written(node, bool(current_request().args.write_flags & WriteFlag.KILL_SUIDGID))
             else:
                 node.mtime_ns = node.ctime_ns = time_ns()
         if node.mode != mode:

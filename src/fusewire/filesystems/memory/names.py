@@ -6,14 +6,13 @@ import errno
 import os
 import stat
 
-from ...daemon import Entry, Opened, current_request
+from ...daemon import Entry, FOpenFlag, Opened, current_request
 from .inodes import Inodes
 from .nodes import Directory, File, Node, Symlink, check_length, error
 
 # rename(2), <linux/fs.h>
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
-# A file's contents change only by the kernel that caches them: FOPEN_KEEP_CACHE of <linux/fuse.h>.
-OPENED = Opened(0, 1 << 1)
+OPENED = Opened(0, FOpenFlag.KEEP_CACHE)  # a file's contents change only by the kernel that caches them
 
 
 class Names(Inodes):

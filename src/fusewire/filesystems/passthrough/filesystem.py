@@ -9,7 +9,18 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ...daemon import Attributes, DirEntry, Entry, Granted, InitFlag, Lock, Opened, current_request
+from ...daemon import (
+    Attributes,
+    DirEntry,
+    Entry,
+    Granted,
+    InitFlag,
+    Lock,
+    Opened,
+    OpenInFlag,
+    WriteFlag,
+    current_request,
+)
 from . import syscalls
 from .backing import Backing
 from .directory import Raw, Stream
@@ -20,10 +31,8 @@ from .tree import Tree, has_suid_or_sgid
 # Of the caller's open flags, what the file behind is opened with. The rest the kernel has dealt with: O_DIRECT would want
 # our buffers aligned, O_APPEND would send the writes of a memory mapping to the end (see ``write``).
 _OPEN_FLAGS = os.O_ACCMODE | os.O_SYNC | os.O_NOATIME | os.O_TRUNC
-# <linux/fuse.h>: FUSE_WRITE_CACHE (from the page cache, so at its offset whatever the file's flags), and who clears bits.
-_WRITE_CACHE = 1 << 0
-_WRITE_KILL_SUIDGID = 1 << 2
-_OPEN_KILL_SUIDGID = 1 << 0
+# A member of a Flag costs more to combine than a number. CACHE: from the page cache, and so at its offset whatever the flags.
+_WRITE_CACHE, _WRITE_KILL_SUIDGID = int(WriteFlag.CACHE), int(WriteFlag.KILL_SUIDGID)
 # ioctl_iflags(2), ioctl_fsgetxattr(2): flags, version and project of an inode. The size is the argument's, in bytes.
 _IOCTL_SIZES = {0x80086601: 8, 0x40086602: 8, 0x80087601: 8, 0x801C581F: 28, 0x401C5820: 28}
 
@@ -69,7 +78,7 @@ class PassthroughFS(Tree):
         if node.kind != stat.S_IFREG:
             # The kernel opens FIFOs, sockets and devices itself; opened here, they would be the host's.
             raise OSError(errno.ENXIO, "not a regular file")
-        kill = flags & os.O_TRUNC and current_request().args.open_flags & _OPEN_KILL_SUIDGID
+        kill = flags & os.O_TRUNC and current_request().args.open_flags & OpenInFlag.KILL_SUIDGID
         with self._identity.without_fsetid() if kill else contextlib.nullcontext():
             fd = open_at(node.path, flags & _OPEN_FLAGS)
         return self._opened(node, fd, flags)
