@@ -8,9 +8,11 @@ import stat
 from collections.abc import Iterator
 
 import pytest
+from conftest import in_thread
 
 from fusewire import Kernel, Process
 from fusewire.filesystems import MemoryFS
+from fusewire.testing import MockDaemon, entry
 
 
 @pytest.fixture(params=["inline", "threads"])
@@ -204,3 +206,21 @@ def test_async_handlers_are_answered_too() -> None:
     with Kernel() as kernel:
         kernel.mount(Later(), "/")
         assert stat.S_ISDIR(kernel.process().stat("/").st_mode)
+
+
+@pytest.mark.fuse_kernel(driver="threads")
+def test_access_takes_the_real_ids_for_the_thread_that_asks_and_for_no_other(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel
+) -> None:
+    mock_daemon.default.lookup(1, b"f").reply(entry(2, valid=1000))
+    process = fuse_kernel.process(uid=0, gid=0)
+    process.setresuid(1000, 0, 0)
+    held = mock_daemon.expect.access(2, uid=1000).hold()
+    thread, outcome = in_thread(lambda: process.access("/f", os.R_OK))
+    asked = held.wait()
+    assert process.geteuid() == 0
+    process.setresuid(1000, 1000, 1000)
+    asked.reply()
+    thread.join(20)
+    assert outcome == [True]
+    assert process.getresuid() == (1000, 1000, 1000)

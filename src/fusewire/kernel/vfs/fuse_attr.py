@@ -148,7 +148,7 @@ class FuseAttr(FuseXattr):
     async def _prepare(self, task: ProgramTask, inode: Inode, changes: SetattrIn) -> SetattrIn:
         """What the caller may do of it, and what goes with it: owner locks, set-ID bits that a change of owner clears."""
         if self.checks_permissions:
-            changes = setattr_prepare(task.program.cred, inode, changes)
+            changes = setattr_prepare(task.cred, inode, changes)
         valid = changes.valid
         mode = changes.mode
         kill = valid & FAttr.KILL_SUIDGID
@@ -164,7 +164,7 @@ class FuseAttr(FuseXattr):
         if valid & FAttr.SIZE:
             valid |= FAttr.LOCKOWNER
             changes = changes._replace(lock_owner=self.lock_owner(task.program.files))
-            if v2 and not task.program.cred.capable:
+            if v2 and not task.cred.capable:
                 valid |= FAttr.KILL_SUIDGID
         return changes._replace(valid=valid, mode=mode)
 
@@ -203,7 +203,7 @@ class FuseAttr(FuseXattr):
         except OSError as failed:
             if isinstance(failed, Interrupted):
                 raise
-        if inode.mode & SUID_SGID and not task.program.cred.capable and not self.flags & InitFlag.HANDLE_KILLPRIV:
+        if inode.mode & SUID_SGID and not task.cred.capable and not self.flags & InitFlag.HANDLE_KILLPRIV:
             await self._getattr(task, inode)
             mode = without_set_id(inode.mode)
             if mode != inode.mode:
@@ -223,7 +223,7 @@ class FuseAttr(FuseXattr):
             return True
         if inode.inval_mask & STATX_PERM or self.clock() >= inode.attr_expires:
             return False
-        cred = task.program.cred
+        cred = task.cred
         return generic_permission(cred, inode, MAY_EXEC) and not (self.posix_acl and needs_acl(cred, inode))
 
     async def permission(self, task: ProgramTask, inode: Inode, mask: int) -> None:
@@ -252,7 +252,7 @@ class FuseAttr(FuseXattr):
         await self._getattr(task, inode)
 
     async def _generic_permission(self, task: ProgramTask, inode: Inode, mask: int, refreshed: bool) -> None:
-        cred = task.program.cred
+        cred = task.cred
         await self._need_acl(task, inode)
         if generic_permission(cred, inode, mask):
             return
@@ -262,7 +262,7 @@ class FuseAttr(FuseXattr):
         check(refreshed is False and generic_permission(cred, inode, mask))
 
     async def _need_acl(self, task: ProgramTask, inode: Inode) -> None:
-        if not self.posix_acl or not needs_acl(task.program.cred, inode):
+        if not self.posix_acl or not needs_acl(task.cred, inode):
             return
         acl = None
         try:

@@ -260,7 +260,7 @@ class FuseBase(Super):
         """``fuse_allow_current_process``: without ``allow_other`` only programs of whoever mounted it."""
         if self.allow_other:
             return True
-        cred = task.program.cred
+        cred = task.cred
         uid, gid = self.owner
         return cred.uid == cred.ruid == cred.suid == uid and cred.gid == cred.rgid == cred.sgid == gid
 

@@ -97,7 +97,7 @@ class FuseFile(FuseWriteback):
     async def _open(self, task: ProgramTask, dentry: Dentry, flags: int, asked: int) -> File:
         inode = dentry.positive
         if Opcode.OPEN not in self.missing:
-            kill = asked & os.O_TRUNC and self.flags & InitFlag.HANDLE_KILLPRIV_V2 and not task.program.cred.capable
+            kill = asked & os.O_TRUNC and self.flags & InitFlag.HANDLE_KILLPRIV_V2 and not task.cred.capable
             body = OPEN_IN.pack(OpenIn(asked, OpenInFlag.KILL_SUIDGID if kill else 0))
             try:
                 out = await self.ask_for(
@@ -175,7 +175,7 @@ class FuseFile(FuseWriteback):
     def _drops_set_id(self, task: ProgramTask, inode: Inode) -> bool:
         """Whether the daemon is to clear set-ID bits with this write: then it is to hear of it now."""
         v2 = self.flags & InitFlag.HANDLE_KILLPRIV_V2
-        return bool(inode.mode & SUID_SGID and v2 and not task.program.cred.capable)
+        return bool(inode.mode & SUID_SGID and v2 and not task.cred.capable)
 
     async def _direct_write(self, task: ProgramTask, file: File, data: memoryview, offset: int) -> int:
         """What is cached of these bytes is of before, then; and what was dirty in their pages comes first."""

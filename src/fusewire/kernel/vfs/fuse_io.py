@@ -64,7 +64,7 @@ class FuseIo(FuseReaddir):
         """One WRITE; how many bytes the daemon took. Raises EIO for more than it was given."""
         direct = file.open_flags & _FOPEN_DIRECT_IO
         flags = 0
-        if (direct or self.flags & InitFlag.HANDLE_KILLPRIV_V2) and not task.program.cred.capable:
+        if (direct or self.flags & InitFlag.HANDLE_KILLPRIV_V2) and not task.cred.capable:
             flags = _KILL_SUIDGID
         owner = 0
         if direct:

@@ -93,7 +93,7 @@ class FuseNames(FuseDir):
     ) -> File:
         layout: Layout[tuple[EntryOut, OpenOut]] = _Created  # type: ignore[assignment]
         open_flags = 0
-        if self.flags & InitFlag.HANDLE_KILLPRIV_V2 and flags & os.O_TRUNC and not task.program.cred.capable:
+        if self.flags & InitFlag.HANDLE_KILLPRIV_V2 and flags & os.O_TRUNC and not task.cred.capable:
             open_flags = OpenInFlag.KILL_SUIDGID
         # The daemon is to know that it makes a file: O_CREAT and O_EXCL are not taken away here.
         asked = CreateIn(sent(flags) | flags & (os.O_CREAT | os.O_EXCL), self._mode(task, stat.S_IFREG | mode),

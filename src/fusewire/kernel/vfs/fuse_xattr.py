@@ -62,7 +62,7 @@ class FuseXattr(FuseBase):
             acl = posix_acl.parse(value)
             if not _may_set_acl(task, inode, name, acl):
                 return
-            cred = task.program.cred
+            cred = task.cred
             if not acl:
                 await self._remove_xattr(task, inode, name)
                 return
@@ -101,7 +101,7 @@ def _may_set_acl(task: ProgramTask, inode: Inode, name: bytes, acl: Acl) -> bool
         if acl:
             raise PermissionError(int(Errno.EACCES), "Permission denied: only directories have defaults")
         return False
-    if not owner_or_capable(task.program.cred, inode):
+    if not owner_or_capable(task.cred, inode):
         raise PermissionError(int(Errno.EPERM), "Operation not permitted")
     if acl:
         posix_acl.check_valid(acl)

@@ -250,7 +250,7 @@ async def may_delete(task: ProgramTask, parent: Dentry, dentry: Dentry, path: by
     inode = inode_of(dentry, path)
     await may(task, parent.positive, MAY_WRITE | MAY_EXEC, path)
     try:
-        check_sticky(task.program.cred, parent.positive, inode)
+        check_sticky(task.cred, parent.positive, inode)
     except OSError as failed:
         raise with_path(failed, path) from None
     if directory and not inode.is_dir:

@@ -63,7 +63,7 @@ class Pipe(Super):
         self.opened = [0, 0]
         self.opening: list[ProgramTask] = []
         if inode is None:
-            cred = task.program.cred
+            cred = task.cred
             now, nsec = divmod(time.time_ns(), _NANO)
             attr = Attr(
                 self.number, atime=now, mtime=now, ctime=now, atimensec=nsec, mtimensec=nsec, ctimensec=nsec,
@@ -86,7 +86,7 @@ class Pipe(Super):
     # -- attributes, of one without a name --------------------------------------------------------------------------------
 
     async def setattr(self, task: ProgramTask, dentry: Dentry, changes: SetattrIn, file: File | None = None) -> None:
-        changes = setattr_prepare(task.program.cred, self.inode, changes)
+        changes = setattr_prepare(task.cred, self.inode, changes)
         old, valid = self.inode.attr, changes.valid
         now, nsec = divmod(time.time_ns(), _NANO)
         new = old._replace(ctime=now, ctimensec=nsec)

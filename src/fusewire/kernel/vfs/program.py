@@ -66,13 +66,14 @@ class Program:
 class ProgramTask(Task):
     """A thread of a program, inside the kernel's half. ``held`` and ``using`` are what its system call holds; ``everyone`` are
     the tasks of this kernel, to which ``more_may_come`` that nobody here knows of yet; ``next_ino`` numbers what
-    has no name, as Linux's get_next_ino."""
+    has no name, as Linux's get_next_ino. ``override``: the credentials that it acts with for now (``override_creds``)."""
 
     next_ino: Callable[[], int]
 
     def __init__(self, pid: int, program: Program, on_wake: Callable[[Task], None]) -> None:
         super().__init__(pid, program.comm, on_wake)
         self.program = program
+        self.override: Cred | None = None
         self.everyone: Sequence[Task] = ()
         self.more_may_come = False
         self.handlers = program.handlers
@@ -81,9 +82,14 @@ class ProgramTask(Task):
         program.tasks.append(self)
 
     @property
+    def cred(self) -> Cred:
+        """With which credentials it acts."""
+        return self.override or self.program.cred
+
+    @property
     def creds(self) -> tuple[int, int, int]:
         """uid, gid and pid as a request carries them."""
-        cred = self.program.cred
+        cred = self.override or self.program.cred
         return cred.uid, cred.gid, self.pid
 
     def hold(self, dentry: Dentry) -> Dentry:

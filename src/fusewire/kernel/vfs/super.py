@@ -108,7 +108,7 @@ class Super:
 
     async def permission(self, task: ProgramTask, inode: Inode, mask: int) -> None:
         """Raises EACCES for what the caller may not do."""
-        check(generic_permission(task.program.cred, inode, mask & ~MAY_CHDIR))
+        check(generic_permission(task.cred, inode, mask & ~MAY_CHDIR))
 
     async def getattr(
         self, task: ProgramTask, inode: Inode, file: File | None = None, mask: int = STATX_BASIC, sync: int = 0

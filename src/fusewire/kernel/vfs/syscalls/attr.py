@@ -91,7 +91,7 @@ async def sys_utimensat(task: ProgramTask, where: Where, atime: Time, mtime: Tim
         valid = changes.valid | bit | (bit_now if one is None else 0)
         changes = changes._replace(valid=valid, **{field: seconds & U64, field + "nsec": nanoseconds})
     inode = dentry.positive
-    if touches(changes.valid) and not owner_or_capable(task.program.cred, inode):
+    if touches(changes.valid) and not owner_or_capable(task.cred, inode):
         await namei.may(task, inode, MAY_WRITE, where.path or b"")
     await _notify_change(task, where, dentry, changes, None)
 

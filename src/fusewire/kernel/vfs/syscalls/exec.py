@@ -124,7 +124,7 @@ def _interpreter(head: bytes) -> tuple[bytes, tuple[bytes, ...]]:
 
 async def _bprm_creds(task: ProgramTask, file: File) -> Cred:
     """What set-ID bits make of who runs it. The daemon is asked for its capabilities, which are not modelled."""
-    inode, cred = file.inode, task.program.cred
+    inode, cred = file.inode, task.cred
     try:
         await inode.sb.getxattr(task, inode, b"security.capability", _CAPABILITIES)
     except OSError as failed:

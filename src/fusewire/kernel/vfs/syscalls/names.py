@@ -43,9 +43,9 @@ async def sys_mknod(task: ProgramTask, path: bytes, mode: int, rdev: int, dirfd:
     made = await _New.begin(task, path, dirfd)
     async with made:
         await made.check()
-        if kind in (stat.S_IFCHR, stat.S_IFBLK) and rdev and not task.program.cred.capable:
+        if kind in (stat.S_IFCHR, stat.S_IFBLK) and rdev and not task.cred.capable:
             raise namei.error(Errno.EPERM, path, "Operation not permitted")
-        mode = mode_strip_sgid(task.program.cred, made.parent.positive, kind | mode & 0o7777)
+        mode = mode_strip_sgid(task.cred, made.parent.positive, kind | mode & 0o7777)
         await made.sb.mknod(task, made.parent, made.name, mode, rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
 
 
@@ -77,7 +77,7 @@ async def sys_link(
         old = task.hold(await namei.lookup(task, source, dirfd, follow))
     else:
         file = task.program.files.path(dirfd)
-        if file.cred is not task.program.cred and not task.program.cred.capable:
+        if file.cred is not task.cred and not task.cred.capable:
             raise namei.absent(path)
         old = task.hold(file.dentry)
     inode = old.positive
@@ -100,7 +100,7 @@ async def sys_link(
 async def _may_link(task: ProgramTask, inode: Inode, path: bytes) -> None:
     """``may_linkat`` with fs.protected_hardlinks, as distributions have it: of another user's files only those that one may
     read and write, and that are no programs with set-ID bits. Raises EPERM."""
-    if owner_or_capable(task.program.cred, inode):
+    if owner_or_capable(task.cred, inode):
         return
     group = stat.S_ISGID | stat.S_IXGRP
     safe = inode.is_reg and not inode.mode & stat.S_ISUID and inode.mode & group != group

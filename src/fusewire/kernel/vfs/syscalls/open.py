@@ -32,7 +32,7 @@ async def sys_open(task: ProgramTask, path: bytes, flags: int, mode: int, dirfd:
     else:
         dentry = task.hold(await namei.lookup(task, path, dirfd, follow=not flags & os.O_NOFOLLOW))
         file = await _open(task, dentry, path, flags, created=False)
-    file.cred = task.program.cred
+    file.cred = task.cred
     return task.program.files.install(file, cloexec=bool(flags & os.O_CLOEXEC))
 
 
@@ -88,7 +88,7 @@ async def _may_open(task: ProgramTask, dentry: Dentry, path: bytes, flags: int) 
     if mask & MAY_WRITE and inode.is_reg and inode.sb.read_only:
         raise namei.error(Errno.EROFS, path, "Read-only file system")
     await namei.may(task, inode, mask | MAY_OPEN, path)
-    if flags & os.O_NOATIME and not owner_or_capable(task.program.cred, inode):
+    if flags & os.O_NOATIME and not owner_or_capable(task.cred, inode):
         raise namei.error(Errno.EPERM, path, "Operation not permitted: O_NOATIME")
 
 
@@ -120,7 +120,7 @@ async def _open_or_create(task: ProgramTask, path: bytes, flags: int, mode: int,
     if inode.is_dir:
         raise namei.is_a_directory(path)
     try:
-        may_create_in_sticky(task.program.cred, parent.positive, inode)
+        may_create_in_sticky(task.cred, parent.positive, inode)
     except OSError as failed:
         raise namei.with_path(failed, path) from None
     return await _open(task, dentry, path, flags, created=False)
@@ -139,7 +139,7 @@ async def _create_locked(
             return None, task.hold(dentry)
         await namei.may_create(task, parent, path)
         above.sb.want_write()
-        mode = mode_strip_sgid(task.program.cred, above, stat.S_IFREG | mode & 0o7777)
+        mode = mode_strip_sgid(task.cred, above, stat.S_IFREG | mode & 0o7777)
         file = await above.sb.create(task, parent, name, flags, stat.S_IMODE(mode))
         if file is not None:
             return file, file.dentry
@@ -235,6 +235,6 @@ def fd_flags(task: ProgramTask, fd: int) -> int:
 def set_fd_flags(task: ProgramTask, fd: int, flags: int) -> None:
     """F_SETFL: O_APPEND, O_NONBLOCK, O_DIRECT and O_NOATIME can be changed. Raises EBADF, EPERM."""
     file = task.program.files.file(fd)
-    if flags & os.O_NOATIME & ~file.flags and not owner_or_capable(task.program.cred, file.inode):
+    if flags & os.O_NOATIME & ~file.flags and not owner_or_capable(task.cred, file.inode):
         raise OSError(int(Errno.EPERM), "Operation not permitted: O_NOATIME")
     file.flags = file.flags & ~F_SETTABLE | flags & F_SETTABLE

@@ -111,7 +111,7 @@ class _Poll:
 def _file_ioctl(task: ProgramTask, file: File, cmd: int) -> int | None:
     """``file_ioctl``: what of a regular file is answered here, whatever filesystem it is on. Raises EPERM."""
     if cmd == FIBMAP:
-        if not task.program.cred.capable:
+        if not task.cred.capable:
             raise OSError(int(Errno.EPERM), "Operation not permitted")
         return 0  # the daemon is asked where a block device is beneath it, which is never the case here
     if cmd == FIONREAD:

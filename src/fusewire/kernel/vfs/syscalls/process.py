@@ -42,7 +42,7 @@ async def sys_fchdir(task: ProgramTask, fd: int) -> None:
 async def sys_chroot(task: ProgramTask, path: bytes) -> None:
     """Raises EPERM for all but root; ENOENT, ENOTDIR, EACCES."""
     dentry = await _directory(task, path)
-    if not task.program.cred.capable:
+    if not task.cred.capable:
         raise namei.error(Errno.EPERM, path, "Operation not permitted")
     _replace(task, "root", dentry)
 

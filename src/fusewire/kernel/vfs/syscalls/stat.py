@@ -8,8 +8,8 @@ from ...queue import traced
 from .. import namei
 from ..inode import STATX_BASIC, STATX_BTIME, Inode
 from ..namei import AT_FDCWD
-from ..permission import MAY_ACCESS
-from ..program import Cred, ProgramTask
+from ..permission import MAY_ACCESS, MAY_WRITE
+from ..program import ProgramTask
 from .base import invalid, syscall, target
 
 AT_STATX_SYNC_TYPE = 0x6000
@@ -113,13 +113,13 @@ async def sys_access(
     """May the program (by its real ids, unless ``effective``) do that? Raises EACCES, EROFS."""
     if mode & ~7:
         raise invalid(f"access mode {mode}")
-    cred = task.program.cred
     if not effective:
-        task.program.cred = Cred(cred.ruid, cred.rgid, cred.groups, cred.ruid, cred.rgid, cred.suid, cred.sgid)
+        cred = task.cred
+        task.override = cred._replace(uid=cred.ruid, gid=cred.rgid)
     try:
         inode = target(task, await namei.lookup(task, path, dirfd, follow))
-        if mode & 2 and inode.sb.read_only and (inode.is_dir or inode.is_reg or inode.is_link):
+        if mode & MAY_WRITE and inode.sb.read_only and (inode.is_dir or inode.is_reg or inode.is_link):
             raise namei.error(Errno.EROFS, path, "Read-only file system")
         await namei.may(task, inode, mode | MAY_ACCESS, path)
     finally:
-        task.program.cred = cred
+        task.override = None

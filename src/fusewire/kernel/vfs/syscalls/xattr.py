@@ -76,7 +76,7 @@ async def _inode(task: ProgramTask, where: Where) -> Inode:
 
 async def _permission(task: ProgramTask, inode: Inode, name: bytes, mask: int, path: bytes) -> None:
     """``xattr_permission``: what each prefix is for."""
-    cred = task.program.cred
+    cred = task.cred
     refused = Errno.EPERM if mask == MAY_WRITE else Errno.ENODATA
     if name.startswith((b"security.", b"system.")):
         return
