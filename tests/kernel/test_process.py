@@ -224,3 +224,20 @@ def test_access_takes_the_real_ids_for_the_thread_that_asks_and_for_no_other(
     thread.join(20)
     assert outcome == [True]
     assert process.getresuid() == (1000, 1000, 1000)
+
+
+def test_a_link_that_leads_to_itself_is_no_directory_to_walk(process: Process) -> None:
+    process.symlink("loop", "/mnt/fuse/loop")
+    for found in (process.walk("/mnt/fuse"), (one[:3] for one in process.fwalk("/mnt/fuse"))):
+        top, dirs, files = next(found)
+        assert (top, dirs, sorted(files)) == ("/mnt/fuse", ["dir"], ["hello", "loop"])
+
+
+def test_a_directory_that_goes_while_it_is_walked_to_is_told_to_onerror(process: Process) -> None:
+    errors: list[OSError] = []
+    walk = process.walk("/mnt/fuse", onerror=errors.append)
+    next(walk)
+    process.unlink("/mnt/fuse/dir/inner")
+    process.rmdir("/mnt/fuse/dir")
+    assert list(walk) == []
+    assert [(error.errno, error.filename) for error in errors] == [(errno.ENOENT, "/mnt/fuse/dir")]

@@ -187,11 +187,7 @@ class Listings(FileCalls, NameCalls):
     ) -> Iterator[tuple[str, list[str], list[str], int]]:
         """``fd``, which is closed at the end, is the directory that is told as ``path``."""
         try:
-            dirs: list[str] = []
-            files: list[str] = []
-            with cast("ScandirIterator[str]", self.scandir(fd)) as entries:
-                for entry in entries:
-                    (dirs if entry.is_dir() else files).append(entry.name)
+            dirs, files = self._sorted_out(fd)
             if topdown:
                 yield path, dirs, files, fd
             for name in dirs:
@@ -216,12 +212,8 @@ class Listings(FileCalls, NameCalls):
         followlinks: bool = False,
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         """As os.walk()."""
-        dirs: list[str] = []
-        files: list[str] = []
         try:
-            with cast("ScandirIterator[str]", self.scandir(top)) as entries:
-                for entry in entries:
-                    (dirs if entry.is_dir() else files).append(entry.name)
+            dirs, files = self._sorted_out(top)
         except OSError as error:
             if onerror is not None:
                 onerror(error)
@@ -230,7 +222,27 @@ class Listings(FileCalls, NameCalls):
             yield top, dirs, files
         for name in dirs:
             path = os.path.join(top, name)
-            if followlinks or not _stat.S_ISLNK(self.lstat(path).st_mode):
+            if followlinks or not self._is_link(path):
                 yield from self.walk(path, topdown, onerror, followlinks)
         if not topdown:
             yield top, dirs, files
+
+    def _sorted_out(self, path: str | int) -> tuple[list[str], list[str]]:
+        """The names of the directories there, and all others: also those of which it cannot be told."""
+        dirs: list[str] = []
+        files: list[str] = []
+        with cast("ScandirIterator[str]", self.scandir(path)) as entries:
+            for entry in entries:
+                try:
+                    is_dir = entry.is_dir()
+                except OSError:  # a link that leads to itself
+                    is_dir = False
+                (dirs if is_dir else files).append(entry.name)
+        return dirs, files
+
+    def _is_link(self, path: str) -> bool:
+        """Not what has gone meanwhile."""
+        try:
+            return _stat.S_ISLNK(self.lstat(path).st_mode)
+        except OSError:
+            return False
