@@ -110,3 +110,10 @@ def test_it_goes_on_where_its_names_are_used(mock_daemon: MockDaemon, fuse_proce
     mock_daemon.expect.readdirplus(1, offset=2).reply(b"")
     with fuse_process.scandir("/") as entries:
         assert [fuse_process.stat(one.path).st_ino for one in entries] == [2, 3]
+
+
+@plus
+def test_dots_and_dots_again_are_gone_through_to_the_end(mock_daemon: MockDaemon, fuse_process: Process) -> None:
+    answers = iter([direntplus((b".", entry(0, DIR)), start=place) for place in range(1500)])
+    mock_daemon.default.readdirplus(1).do(lambda asked: asked.reply(next(answers, b"")))
+    assert fuse_process.listdir("/") == []

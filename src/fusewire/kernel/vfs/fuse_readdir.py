@@ -54,9 +54,11 @@ class FuseReaddir(FuseNames):
                 return cached
         out = self.take_memory(max(PAGE_SIZE, min(size, self.max_read)))
         try:
-            if self._use_readdirplus(file):
-                return await self._read_plus(task, file, out)
-            return await self._read_plain(task, file, out)
+            found = None
+            while found is None:
+                read = self._read_plus if self._use_readdirplus(file) else self._read_plain
+                found = await read(task, file, out)
+            return found
         except ProtocolError as error:
             raise OSError(int(Errno.EIO), str(error)) from None
         finally:
@@ -103,20 +105,17 @@ class FuseReaddir(FuseNames):
                 if entry.nodeid > ROOT_ID and name not in _DOTS:
                     self.connection.queue_forget(None, entry.nodeid, 1)
 
-    async def _read_plain(self, task: ProgramTask, file: File, out: bytearray) -> Listing:
-        while True:
-            start = offset = file.pos
-            data = await self._ask(task, Opcode.READDIR, file, out)
-            entries = []
-            for name, dirent in iter_dirents(data):
-                offset = dirent.off
-                if name not in _DOTS:
-                    entries.append((name, dirent.ino, dirent.type, offset))
-            _advance(file, start, offset, len(data), entries)
-            if entries or not data:
-                return [entry[:3] for entry in entries]
+    async def _read_plain(self, task: ProgramTask, file: File, out: bytearray) -> Listing | None:
+        start = offset = file.pos
+        data = await self._ask(task, Opcode.READDIR, file, out)
+        entries = []
+        for name, dirent in iter_dirents(data):
+            offset = dirent.off
+            if name not in _DOTS:
+                entries.append((name, dirent.ino, dirent.type, offset))
+        return _advanced(file, start, offset, len(data), entries)
 
-    async def _read_plus(self, task: ProgramTask, file: File, out: bytearray) -> Listing:
+    async def _read_plus(self, task: ProgramTask, file: File, out: bytearray) -> Listing | None:
         start = offset = file.pos
         version, epoch = self.attr_version, self.epoch
         data = await self._ask(task, Opcode.READDIRPLUS, file, out)
@@ -128,10 +127,7 @@ class FuseReaddir(FuseNames):
             entries.append((name, dirent.ino, dirent.type, offset))
             if entry.nodeid:
                 self._link(task, file.dentry, name, entry, version, epoch)
-        _advance(file, start, offset, len(data), entries)
-        if data and not entries:
-            return await self.readdir(task, file, len(out))
-        return [entry[:3] for entry in entries]
+        return _advanced(file, start, offset, len(data), entries)
 
     def _link(self, task: ProgramTask, parent: Dentry, name: bytes, entry: EntryOut, version: int, epoch: int) -> None:
         """``fuse_direntplus_link``: as if it had been looked up. What cannot be taken is given back."""
@@ -154,11 +150,14 @@ class FuseReaddir(FuseNames):
         made.positive.state |= INIT_RDPLUS
 
 
-def _advance(file: File, start: int, offset: int, size: int, entries: list[tuple[bytes, int, int, int]]) -> None:
-    """The reader goes on behind what the daemon answered, which also goes into the listing. Raises EIO for an answer that
-    leads nowhere: else we would ask the same for ever."""
+def _advanced(
+    file: File, start: int, offset: int, size: int, entries: list[tuple[bytes, int, int, int]]
+) -> Listing | None:
+    """The reader goes on behind what the daemon answered, which also goes into the listing. None where that was nothing but
+    dots: what follows is to be asked for. Raises EIO for an answer that leads nowhere: else we would ask the same for ever."""
     if size and offset == start:
         raise OSError(int(Errno.EIO), f"a directory at offset {start} answered {size} bytes and led nowhere")
     if file.open_flags & _CACHE_DIR and file.inode.listing is not None:
         file.inode.listing.add(start, entries, offset)
     file.pos = offset
+    return [entry[:3] for entry in entries] if entries or not size else None
