@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import wait_until
+from foreign_programs import python
 
 import fusewire
 from fusewire import Attributes, Entry, Kernel, Operations, Process, Session
+from fusewire.drive.foreign import ForeignDaemon
+from fusewire.drive.inline import Inline
 from fusewire.filesystems import MemoryFS
 
 
@@ -171,6 +174,34 @@ def test_a_cancelled_coroutine_interrupts_its_call_and_the_next_one_is_not_touch
 
     with Kernel("threads") as kernel:
         asyncio.run(main(kernel))
+
+
+def test_a_cancelled_call_to_a_daemon_that_says_nothing_is_interrupted_and_the_next_one_goes_on(kernel: Kernel) -> None:
+    async def main() -> None:
+        process = kernel.process()
+        call = asyncio.create_task(process.aio.stat("/m"))
+        await asyncio.to_thread(wait_until, lambda: mount.connection.devices[0].processing.requests)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await asyncio.wait_for(process.aio.listdir("/"), 10) == ["m"]
+        await asyncio.wait_for(asyncio.to_thread(kernel.close), 10)
+
+    mount = kernel.mount_command(python("sock.send(init(read()))\nwhile True:\n    read()"), "/m")
+    assert isinstance(mount.foreign, ForeignDaemon)
+    asyncio.run(main())
+    assert mount.foreign.process.returncode is not None
+
+
+def test_a_driver_of_ones_own_kind_is_one_thread_too_where_it_is_inline() -> None:
+    async def main() -> None:
+        process = kernel.process()
+        found = await asyncio.gather(*(process.aio.stat("/m/f") for _ in range(100)))
+        assert len({one.st_ino for one in found}) == 1
+
+    with Kernel(Inline()) as kernel:
+        kernel.mount(MemoryFS({"f": b"contents"}), "/m")
+        asyncio.run(main())
 
 
 def test_calls_are_under_way_together_on_threads() -> None:

@@ -22,7 +22,7 @@ from fusewire.filesystems import MemoryFS
 from fusewire.wire import codec
 from fusewire.wire.codec import Message
 from fusewire.wire.flags import Opcode
-from fusewire.wire.layouts import InitOut
+from fusewire.wire.layouts import FORGET_ONE, InitOut
 
 KINDS = [pytest.param(socket.SOCK_SEQPACKET, id="seqpacket"), pytest.param(socket.SOCK_STREAM, id="stream")]
 DAEMON = """
@@ -80,6 +80,39 @@ def test_a_daemon_in_a_thread_is_used_and_ends_with_the_mount(kernel: Kernel, ki
     assert mount.foreign.refused == []
     mount.unmount()
     thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_that_asked_for_abort_error_ends_with_its_kernel(kernel: Kernel, kind: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    thread = serve_in_a_thread(theirs)
+    mount = kernel.mount_socket(ours, "/m")
+    assert mount.connection.abort_error
+    kernel.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_forgets_are_as_many_at_a_time_as_the_socket_takes(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusewire.drive.link.SEND_BUFFER", 16_384)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    names = [f"f{number}" for number in range(4000)]
+    fs = MemoryFS(dict.fromkeys(names, b""))
+    thread = threading.Thread(target=lambda: fusewire.Mounted(fs, f"/dev/fd/{theirs.detach()}").wait())
+    thread.start()
+    mount = kernel.mount_socket(ours, "/m")
+    assert mount.foreign is not None
+    assert mount.foreign.link.largest < len(names) * FORGET_ONE.size
+    process = kernel.process()
+    for name in names:
+        process.stat(f"/m/{name}")
+    kernel.drop_caches()
+    assert process.listdir("/m") == names
+    wait_until(lambda: not mount.connection.forgets)
+    mount.unmount()
+    thread.join(timeout=10)
     assert not thread.is_alive()
 
 

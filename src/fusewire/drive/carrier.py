@@ -20,6 +20,7 @@ from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
 from ..wire.errno import error_name
 from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, PAGE_SIZE
 from ..wire.layouts import IN_HEADER, INIT_OUT, OUT_HEADER
+from .driver import log
 from .link import LARGEST, Link
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 SMALL = 1 << 18  # bytes: what is longer is sent outside the kernel's lock
 _unpack_in = IN_HEADER.unpack_fields
 _unpack_out = OUT_HEADER.unpack_fields
-GONE = frozenset({errno.ENODEV, errno.EINTR, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
+GONE = frozenset(
+    {errno.ENODEV, errno.ECONNABORTED, errno.EINTR, errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF}
+)
+REMEMBERED = 1000  # refused answers
 
 
 class DaemonError(OSError):
@@ -49,12 +53,17 @@ class Carrier:
         self.driver = driver
         self.name = name
         self.pid = pid
-        self.refused: list[str] = []  # answers that the kernel half did not take
+        self.refused: list[str] = []  # the last answers that the kernel half did not take
         self.last: Request | None = None  # whose message went into the socket last
         self._maybe_unread = False  # that message was not seen to be read yet
         self._hung_up = False
         self._init_answer = b""
-        self.pidfd = None if pid is None else os.pidfd_open(pid)
+        self.pidfd: int | None = None
+        if pid is not None:
+            try:
+                self.pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:  # it has ended, and left nothing: SIGCHLD is ignored
+                self._hung_up = True
         self._stop_reading, self._stop = os.pipe()
         self._ends = (self._stop_reading,) if self.pidfd is None else (self.pidfd, self._stop_reading)
 
@@ -71,7 +80,7 @@ class Carrier:
         """From the kernel half to the daemon."""
         task.opaque = True
         fc = self.device.connection
-        buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
+        whole = buffer = memoryview(bytearray(LARGEST + PAGE_SIZE))
         fc.readers[task] = None
         try:
             while fc.connected and not task.dying:
@@ -83,6 +92,9 @@ class Carrier:
                     if not await self._room(task):
                         break
                     continue
+                if fc.least_buffer != len(buffer):  # of the daemon's own buffer we know only what INIT has it have
+                    fc.least_buffer = min(fc.least_buffer, self.link.largest, len(whole))
+                    buffer = whole[: fc.least_buffer]
                 size = None if task.events is not None else self.device.read_now(task, buffer)
                 if size is None:
                     size = await sys_read(task, fd, buffer)
@@ -92,9 +104,9 @@ class Carrier:
                 if sent < size:
                     await self._send(task, buffer[sent:size])
         except OSError as error:
-            if error.errno not in GONE:
-                raise
+            self._ended_by(error)
         finally:
+            self._mourn()
             fc.abort(task)  # nobody carries messages any more
         await sys_exit(task)
 
@@ -124,17 +136,34 @@ class Carrier:
                 if size:
                     if not self._take_now(task, answer := buffer[:size]):
                         await self._take(task, fd, answer)
+                elif size == 0 and not self.link.hung_up:
+                    self._refuse("an empty message")
                 elif size == 0:
                     self._hung_up = True
                     break
                 elif self.ended():
                     break
         except OSError as error:
-            if error.errno not in GONE:
-                self.refused.append(str(error))
+            self._ended_by(error)
             self._hung_up = True
+        self._mourn()
         fc.abort(task)
         await sys_exit(task)
+
+    def _ended_by(self, error: OSError) -> None:
+        """No message can be carried any more, through no fault of the daemon's."""
+        if error.errno not in GONE:
+            self._say_why(f"messages to or from {self.name} cannot be carried: {error}")
+
+    def _mourn(self) -> None:
+        """Where the daemon ended by itself, whoever calls from now on hears how."""
+        fc = self.device.connection
+        if fc.connected and fc.initialized and not fc.refused and self.ended():
+            self._say_why(f"{self.name} {self.how_it_ended()}")
+
+    def _say_why(self, why: str) -> None:
+        self.device.connection.why_gone = why
+        log.warning("%s", why)
 
     def _take_now(self, task: ProgramTask, answer: memoryview) -> bool:
         """Hand an answer in, if that can be done at once and nobody records it."""
@@ -157,7 +186,11 @@ class Carrier:
 
     def _not_taken(self, error: OSError) -> None:
         if error.errno != errno.ENOENT:  # nobody waits for it any more
-            self.refused.append(str(error))
+            self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        self.refused.append(why)
+        del self.refused[:-REMEMBERED]
 
     @property
     def may_be_in_this_process(self) -> bool:
@@ -208,6 +241,10 @@ class Carrier:
         """The error for a daemon that ended before it had answered INIT."""
         return self.error(errno.EIO, "ended, or closed its socket, before it had answered INIT")
 
+    def how_it_ended(self) -> str:
+        """In words, for a daemon that was up. Does not wait."""
+        return "ended, or closed its socket"
+
     def error(self, number: int, why: str) -> DaemonError:
         return DaemonError(number, f"{self.name} {why}")
 
@@ -224,11 +261,15 @@ class Carrier:
 
 
 def _refusal(answer: bytes) -> str:
-    """What is wrong with this answer to INIT."""
+    """What is wrong with this answer to INIT; without one, time ran out (``request_timeout``)."""
+    if not answer:
+        return "did not answer INIT in time"
     header = OUT_HEADER.unpack(answer)
     if header.error:
         return f"refused INIT with {error_name(-header.error)}"
     if header.len < OUT_HEADER.size + 8:
         return f"answered INIT with {header.len - OUT_HEADER.size} bytes, 8 are the least"
+    if header.len > OUT_HEADER.size + INIT_OUT.size:
+        return f"answered INIT with {header.len - OUT_HEADER.size} bytes, {INIT_OUT.size} are the most"
     spoken = INIT_OUT.unpack_short(answer[OUT_HEADER.size :])
     return f"speaks FUSE {spoken.major}.{spoken.minor}, and we {KERNEL_VERSION}.{KERNEL_MINOR_VERSION}"

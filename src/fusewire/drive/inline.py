@@ -7,8 +7,11 @@ call ends, the rest goes on until the system is quiet: RELEASE and FORGET have b
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -57,6 +60,8 @@ class Inline(Driver):
         self._polled: dict[Task, tuple[int, ...]] = {}
         self._poll = select.poll()  # for those in ``_polled``
         self._watchers: dict[int, list[Task]] = {}  # the same, by descriptor
+        self._bell = -1  # an eventfd: someone was woken while this thread was in poll(2)
+        self._listening = False
         self._lent = 0  # the thread that alone may make calls
         self.busy_outside: Callable[[], bool] = lambda: False
 
@@ -84,6 +89,8 @@ class Inline(Driver):
 
     def wake(self, task: Task) -> None:
         self._ready.append(task)
+        if self._listening:  # by another thread, or a signal's handler
+            os.eventfd_write(self._bell, 1)
 
     def start(self, task: Task, coroutine: Coro[None]) -> None:
         task.worker = True
@@ -168,8 +175,16 @@ class Inline(Driver):
 
     def quiesce(self) -> None:
         """Let everyone who can go on do so, until nobody can."""
-        while self._ready or (self._outside and self.busy_outside() and self._look_outside(QUIET)):
-            self._step(self._frames[self._ready.popleft()])
+        ready, end = self._ready, 0.0
+        while True:
+            while ready:
+                self._step(self._frames[ready.popleft()])
+            if not self._outside or not self.busy_outside():
+                return
+            now = time.monotonic()
+            end = end or now + QUIET
+            if now >= end or not self._look_outside(end - now):
+                return
 
     def wait_future(self, future: Future[Any]) -> None:
         self.quiesce()
@@ -195,13 +210,24 @@ class Inline(Driver):
     def _look_outside(self, seconds: float | None) -> bool:
         """Wait for the outside, at most so long; whether anyone can go on."""
         if self._polled != self._outside:  # mostly it is the same one that waits, again and again
+            if self._bell < 0:
+                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                weakref.finalize(self, os.close, self._bell)
             self._polled = dict(self._outside)
-            self._poll, self._watchers = select.poll(), {}
+            self._poll, self._watchers = select.poll(), {self._bell: []}
+            self._poll.register(self._bell, select.POLLIN)
             for task, fds in self._polled.items():
                 for fd in fds:
                     self._poll.register(fd, select.POLLIN)
                     self._watchers.setdefault(fd, []).append(task)
-        for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+        self._listening = True  # before the look at who is ready
+        try:
+            found = self._poll.poll(0 if self._ready else None if seconds is None else seconds * 1000)
+        finally:
+            self._listening = False
+        for fd, _ in found:
+            if fd == self._bell:
+                os.eventfd_read(fd)
             for task in self._watchers[fd]:
                 task.wake()
         return bool(self._ready)
@@ -259,8 +285,12 @@ class Inline(Driver):
     def _stuck(self, frame: Frame) -> None:
         """Nobody can go on: the innermost call waits for the outside, or in vain, or for what lies beneath it."""
         due = self._timers.next
-        if self._outside and self._look_outside(None if due is None else max(0, due - self._time) / 1e9):
-            return
+        if self._outside:
+            began = time.monotonic_ns()
+            if self._look_outside(None if due is None else max(0, due - self._time) / 1e9):
+                if due is not None:  # what others took of it is gone: one who talks and talks does not stop the clock
+                    self._pass_to(min(due, self._time + time.monotonic_ns() - began))
+                return
         if due is not None:  # only time can help, and ours may be passed over
             self._pass_to(due)
             return

@@ -66,7 +66,7 @@ class Kernel:
         self.reserve = reserve
         self.request_timeout = request_timeout
         self.mounts: list[Mount] = []
-        self.pool_of_threads = Pool(1 if driver == "inline" else 10_000)  # for process.aio
+        self.pool_of_threads = Pool(1 if isinstance(self.driver, Inline) else 10_000)  # for process.aio
         self.detached: list[Mount] = []  # unmounted lazily, and still in use
         self._pid = 0
         self._ino = 0
@@ -161,7 +161,12 @@ class Kernel:
         return mount
 
     def mount_command(
-        self, command: Sequence[str], path: Path = "/", *, timeout: float = 20.0, **options: Unpack[Options]
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        path: Path = "/",
+        *,
+        timeout: float = 20.0,
+        **options: Unpack[Options],
     ) -> Mount:
         """Start a FUSE program of any language, and mount what it serves at ``path``.
 
@@ -169,6 +174,8 @@ class Kernel:
         The program must stay in the foreground (libfuse: ``-f``). Raises ``DaemonError`` when it does not come up within
         ``timeout`` seconds, with what it printed.
         """
+        if not command:
+            raise ValueError("an empty command: the program to start, and {fd} among its arguments")
         mount, fd = self._new_mount(path, os.path.basename(command[0]), options)
         return self._carry(mount, fd, timeout, lambda: ForeignDaemon(command, self.driver))
 
@@ -334,7 +341,8 @@ class Kernel:
         """Whether a daemon in another process still has something of ours to do."""
         for mount in self.mounts:
             fc = mount.connection
-            if mount.foreign is None or not (fc.unused_list.in_use or fc.forgets):
+            in_use = fc.unused_list.in_use  # what a caller has left behind is nobody's
+            if mount.foreign is None or not (fc.forgets or (in_use and any(req.background for req in in_use))):
                 continue
             if fc.connected and fc.initialized:  # who waits for INIT has a limit of its own
                 return True

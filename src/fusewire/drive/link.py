@@ -53,7 +53,14 @@ class Link:
         if self.ours.family != socket.AF_UNIX:
             return False
         (size,) = struct.unpack("=i", fcntl.ioctl(self.ours, termios.TIOCOUTQ, bytes(4)))
-        return bool(size)
+        return bool(size > 1)  # sock_wfree tells of the room while one byte is still counted; a message counts for more
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the other end is closed: in a SEQPACKET nothing received may be an empty packet, too."""
+        poll = select.poll()
+        poll.register(self.ours, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     @property
     def read_events(self) -> int:

@@ -68,9 +68,11 @@ class Mount:
             self.sb.drop_pages()
         if self.foreign is not None:
             self.foreign.request_stop()
-        left = self.kernel.driver.settle(self.workers, timeout=10)
-        if self.foreign is not None:
-            self.foreign.stop()
+        try:
+            left = self.kernel.driver.settle(self.workers, timeout=10)
+        finally:
+            if self.foreign is not None:
+                self.foreign.stop()
         if left:
             raise TimeoutError(f"{left[0]!r} still runs a handler of the filesystem at {self.path!r}")
 

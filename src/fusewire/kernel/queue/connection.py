@@ -67,6 +67,7 @@ class Connection(InputQueue):
         self.abort_error = False  # the daemon asked for ECONNABORTED on an abort (ABORT_ERROR)
         self.aborted_with_error = False
         self.dialect: Dialect = LATEST
+        self.why_gone = "the daemon is gone, or its connection was aborted"
         self.least_buffer = MIN_READ_BUFFER  # bytes that a reader must have room for
         self.notify: Notify = _no_notifications  # the filesystem's, which sets it
 
@@ -82,7 +83,7 @@ class Connection(InputQueue):
         try:
             await self.request_send(task, req)
             if req.error:
-                raise OSError(req.error, _answered(args.opcode, req.error))
+                raise OSError(req.error, _answered(args.opcode, req.error) if self.connected else self.why_gone)
             return req.answered
         except GeneratorExit:  # whoever drives the task drops it: who ends the request gives it back
             req.detached = not req.finished
@@ -101,7 +102,7 @@ class Connection(InputQueue):
             elif not self.unused_list.room(force=True):
                 await self._forced_admission(task, args)
             if not self.connected:
-                raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
+                raise OSError(int(Errno.ENOTCONN), self.why_gone)
             if self.refused and not args.force:
                 raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
         except BaseException:
@@ -267,7 +268,7 @@ class Connection(InputQueue):
     def send_notify_reply(self, task: Task | None, args: Args, unique: int) -> None:
         """Queue NOTIFY_REPLY under the number that the daemon chose. No answer is due."""
         if not self.connected:
-            raise OSError(int(Errno.ENOTCONN), "the daemon is gone, or its connection was aborted")
+            raise OSError(int(Errno.ENOTCONN), self.why_gone)
         self.num_waiting += 1
         req = self.unused_list.take(task, args)
         req.detached = True
