@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import select
+from collections.abc import Callable
 
 import pytest
 from mocked import BOTH, errno_of, open_file
 
-from fusewire import Process
+from fusewire import Kernel, Process
 from fusewire.testing import MockDaemon
+from fusewire.testing.mock import Asked
 from fusewire.wire.flags import PollFlag
 
 pytestmark = BOTH
@@ -62,3 +64,25 @@ def test_a_descriptor_that_is_closed_is_an_event_of_its_own(mock_daemon: MockDae
     fuse_process.close(fd)
     assert fuse_process.poll([(fd, IN)], 0) == [(fd, NVAL)]
     assert errno_of(fuse_process.fstat, fd) == errno.EBADF
+
+
+def test_who_is_woken_for_nothing_sets_no_second_timer(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process
+) -> None:
+    fd = open_file(mock_daemon, fuse_process)
+
+    def wake(asked: Asked) -> None:
+        if len(mock_daemon.came("poll")) < 4:
+            mock_daemon.notify.poll(asked.kh)
+
+    mock_daemon.default.poll(2).do(wake).reply(revents=0)
+    timers: list[int] = []
+    call_at = fuse_kernel.driver.call_at
+
+    def counted(when: int, function: Callable[[], None]) -> None:
+        timers.append(when)
+        call_at(when, function)
+
+    fuse_kernel.driver.call_at = counted  # type: ignore[method-assign]
+    assert fuse_process.poll([(fd, IN)], 20) == []
+    assert len(timers) == 1

@@ -60,6 +60,7 @@ class _Poll:
         self.task = task
         self.fds = fds
         self.blocks = blocks
+        self.timed = False  # one timer a call, however often it wakes for nothing
         self.rung = False
         self.entries: list[_Entry] = []
 
@@ -87,7 +88,8 @@ class _Poll:
 
     async def sleep(self, end: int | None, call_at: CallAt) -> None:
         """Until something woke us, or the time is up."""
-        if end is not None:
+        if end is not None and not self.timed:
+            self.timed = True
             call_at(end, self._ring)
         await WaitQueue("events").wait_event(
             self.task,
