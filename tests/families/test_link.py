@@ -42,6 +42,15 @@ def test_a_link_to_another_mount_is_exdev(mock_daemon: MockDaemon, fuse_kernel: 
     assert errno_of(fuse_process.link, "/f", "/m/g") == errno.EXDEV
 
 
+def test_a_name_that_is_there_is_eexist_on_another_mount_too(
+    mock_daemon: MockDaemon, fuse_kernel: Kernel, fuse_process: Process
+) -> None:
+    there(mock_daemon)
+    there(mock_daemon, b"m", 3, DIR)
+    there(MockDaemon(fuse_kernel, "/m"), b"g")
+    assert errno_of(fuse_process.link, "/f", "/m/g") == errno.EEXIST
+
+
 @pytest.mark.parametrize("number", [errno.EMLINK, errno.EPERM, errno.ENOSPC])
 def test_the_daemons_error_is_the_callers(mock_daemon: MockDaemon, fuse_process: Process, number: int) -> None:
     there(mock_daemon)

@@ -73,3 +73,15 @@ def test_the_daemons_error_is_the_callers(mock_daemon: MockDaemon, fuse_process:
     absent(mock_daemon, b"n")
     mock_daemon.expect.mknod(1, b"n").error(errno.ENOSPC)
     assert errno_of(fuse_process.mknod, "/n") == errno.ENOSPC
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+def test_of_devices_only_a_whiteout_is_for_everyone(mock_daemon: MockDaemon, fuse_kernel: Kernel, kind: int) -> None:
+    """The character device 0, 0 is what overlayfs leaves where a name was; a block device of that number is a device."""
+    absent(mock_daemon, b"n")
+    mock_daemon.default.mknod(1, b"n").reply(entry(2, kind | 0o600, valid=60))
+    user = fuse_kernel.process(uid=1000, gid=1000)
+    if kind == stat.S_IFCHR:
+        user.mknod("/n", kind | 0o600, 0)
+    else:
+        assert errno_of(user.mknod, "/n", kind | 0o600, 0) == errno.EPERM

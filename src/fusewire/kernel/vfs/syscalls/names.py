@@ -43,10 +43,12 @@ async def sys_mknod(task: ProgramTask, path: bytes, mode: int, rdev: int, dirfd:
     made = await _New.begin(task, path, dirfd)
     async with made:
         await made.check()
-        if kind in (stat.S_IFCHR, stat.S_IFBLK) and rdev and not task.cred.capable:
+        is_device = kind in (stat.S_IFCHR, stat.S_IFBLK)
+        is_whiteout = kind == stat.S_IFCHR and not rdev  # what union filesystems make is anybody's
+        if is_device and not is_whiteout and not task.cred.capable:
             raise namei.error(Errno.EPERM, path, "Operation not permitted")
         mode = mode_strip_sgid(task.cred, made.parent.positive, kind | mode & 0o7777)
-        await made.sb.mknod(task, made.parent, made.name, mode, rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
+        await made.sb.mknod(task, made.parent, made.name, mode, rdev if is_device else 0)
 
 
 @syscall
@@ -83,9 +85,9 @@ async def sys_link(
     inode = old.positive
     made = await _New.begin(task, path, newdirfd)
     async with made:
+        await made.look()
         if inode.sb is not made.sb:
             raise namei.error(Errno.EXDEV, path, "Invalid cross-device link")
-        await made.look()
         await _may_link(task, inode, path)
         await made.check()
         if inode.is_dir:
