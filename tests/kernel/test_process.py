@@ -12,7 +12,7 @@ from conftest import in_thread
 
 from fusewire import Kernel, Process
 from fusewire.filesystems import MemoryFS
-from fusewire.testing import MockDaemon, entry
+from fusewire.testing import MockDaemon, attr, dirents, entry, opened
 
 
 @pytest.fixture(params=["inline", "threads"])
@@ -231,6 +231,19 @@ def test_a_link_that_leads_to_itself_is_no_directory_to_walk(process: Process) -
     for found in (process.walk("/mnt/fuse"), (one[:3] for one in process.fwalk("/mnt/fuse"))):
         top, dirs, files = next(found)
         assert (top, dirs, sorted(files)) == ("/mnt/fuse", ["dir"], ["hello", "loop"])
+
+
+def test_what_cannot_be_looked_at_is_a_file_to_walk_and_nothing_to_fwalk(
+    mock_daemon: MockDaemon, fuse_process: Process
+) -> None:
+    """As os.walk and os.fwalk have it, where the directory does not tell the type."""
+    mock_daemon.default.getattr(1).reply(attr(1, stat.S_IFDIR | 0o755))
+    mock_daemon.default.opendir(1).reply(opened(3))
+    mock_daemon.default.readdir(1).reply(b"")
+    mock_daemon.default.readdir(1, offset=0).reply(dirents((b"odd", 9, 0)))
+    mock_daemon.default.lookup(1, b"odd").error(errno.EIO)
+    assert list(fuse_process.walk("/")) == [("/", [], ["odd"])]
+    assert [one[:3] for one in fuse_process.fwalk("/")] == [("/", [], [])]
 
 
 def test_a_directory_that_goes_while_it_is_walked_to_is_told_to_onerror(process: Process) -> None:

@@ -228,7 +228,8 @@ class Listings(FileCalls, NameCalls):
             yield top, dirs, files
 
     def _sorted_out(self, path: str | int) -> tuple[list[str], list[str]]:
-        """The names of the directories there, and all others: also those of which it cannot be told."""
+        """The names of the directories there, and all others. Of which it cannot be told, those are others, too; but of a
+        descriptor's, only links are, as os.fwalk has it."""
         dirs: list[str] = []
         files: list[str] = []
         with cast("ScandirIterator[str]", self.scandir(path)) as entries:
@@ -236,6 +237,8 @@ class Listings(FileCalls, NameCalls):
                 try:
                     is_dir = entry.is_dir()
                 except OSError:  # a link that leads to itself
+                    if isinstance(path, int) and not _is_surely_link(entry):
+                        continue
                     is_dir = False
                 (dirs if is_dir else files).append(entry.name)
         return dirs, files
@@ -246,3 +249,11 @@ class Listings(FileCalls, NameCalls):
             return _stat.S_ISLNK(self.lstat(path).st_mode)
         except OSError:
             return False
+
+
+def _is_surely_link(entry: DirEntry[str]) -> bool:
+    """Not what cannot be looked at either."""
+    try:
+        return entry.is_symlink()
+    except OSError:
+        return False
