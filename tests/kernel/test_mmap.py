@@ -19,6 +19,7 @@ from fusewire.wire.layouts import NotifyInvalInodeOut
 
 READ, READ_WRITE = real.PROT_READ, real.PROT_READ | real.PROT_WRITE
 PRIVATE_ANONYMOUS = real.MAP_PRIVATE | real.MAP_ANONYMOUS
+FIXED = 0x10  # MAP_FIXED, which Python's mmap does not have
 
 
 def test_nothing_is_read_before_it_is_touched_and_then_once() -> None:
@@ -282,9 +283,71 @@ def test_a_fixed_address_takes_the_place_of_what_was_there() -> None:
     with world() as w:
         anonymous = w.process.mmap(-1, 3 * PAGE_SIZE, flags=PRIVATE_ANONYMOUS)
         anonymous[:] = b"a" * 3 * PAGE_SIZE
-        w.process.mmap(w.open(), PAGE_SIZE, flags=0x11, address=anonymous.address + PAGE_SIZE)
+        w.process.mmap(w.open(), PAGE_SIZE, flags=FIXED | real.MAP_SHARED, address=anonymous.address + PAGE_SIZE)
         assert anonymous[PAGE_SIZE - 1 : PAGE_SIZE + 1] == b"a\1"
         assert anonymous[2 * PAGE_SIZE - 1 : 2 * PAGE_SIZE + 1] == b"\1a"
+
+
+class Held(Recorded):
+    """Its WRITEs and FSYNCs wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__({"f": PATTERN[:PAGE_SIZE], "g": PATTERN[:PAGE_SIZE]})
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def write(self, *args: object) -> int:
+        self._hold()
+        return int(super().write(*args))
+
+    def fsync(self, ino: int, fh: int, datasync: bool) -> None:
+        self._hold()
+
+    def _hold(self) -> None:
+        self.reached.set()
+        assert self.go.wait(20)
+
+
+def test_nobody_gets_a_fixed_address_while_what_was_there_is_let_go() -> None:
+    held = Held()
+    with world(held, "threads") as w:
+        old = w.process.mmap(w.open(), PAGE_SIZE)
+        old[0] = 9
+        thread, _ = in_thread(
+            lambda: w.process.mmap(-1, PAGE_SIZE, flags=FIXED | PRIVATE_ANONYMOUS, address=old.address)
+        )
+        assert held.reached.wait(20)
+        other = w.process.mmap(-1, PAGE_SIZE, flags=PRIVATE_ANONYMOUS, address=old.address)
+        held.go.set()
+        thread.join(20)
+        assert other.address != old.address
+
+
+def test_a_file_that_is_unmapped_while_msync_waits_for_another_is_released_once() -> None:
+    held = Held()
+    with world(held, "threads") as w:
+        fds = [w.open("/f"), w.open("/g")]
+        second = w.process.mmap(fds[1], PAGE_SIZE)
+        first = w.process.mmap(fds[0], PAGE_SIZE, flags=FIXED | real.MAP_SHARED, address=second.address - PAGE_SIZE)
+        for fd in fds:
+            w.process.close(fd)
+        thread, outcome = in_thread(lambda: w.process.msync(first.address, 2 * PAGE_SIZE))
+        assert held.reached.wait(20)
+        second.close()
+        held.go.set()
+        thread.join(20)
+        assert outcome == [None]
+        first.close()
+        wait_until(lambda: not w.mount.connection.unused_list.in_use)
+        assert [one[0] for one in held.asked].count("RELEASE") == 2
+
+
+@pytest.mark.parametrize("call", ["msync", "mprotect", "madvise"])
+def test_of_no_bytes_nothing_is_wanted(call: str) -> None:
+    """As Linux has it, mapped or not; munmap(2) alone refuses."""
+    with world() as w:
+        getattr(w.process, call)(1 << 30, 0, 0)
+        assert errno_of(getattr(w.process, call), 1, 0, 0) == errno.EINVAL
+        assert errno_of(w.process.munmap, 1 << 30, 0) == errno.EINVAL
 
 
 def test_a_forked_process_shares_what_is_shared_and_has_its_own_of_what_is_private() -> None:

@@ -51,11 +51,13 @@ async def sys_mmap(
         file = fdget(task, fd)
         _check(file, prot, shared)
         await file.inode.sb.mmap(task, file, shared)
+    replaced: list[Vma] = []
     if flags & MAP_FIXED:
-        await _unmap(task, addr, addr + length)
+        replaced = mm.isolate(addr, addr + length)
     elif not addr or addr % PAGE_SIZE or not 0 < addr <= TASK_SIZE - length or mm.within(addr, addr + length):
         addr = mm.unmapped_area(length)
     mm.insert(Vma(addr, addr + length, prot, shared, file, offset // PAGE_SIZE))
+    await _put_vmas(task, replaced)  # which may take a while: nobody else gets the place meanwhile
     return addr
 
 
@@ -73,6 +75,11 @@ async def sys_munmap(task: ProgramTask, addr: int, length: int) -> None:
     await _unmap(task, start, end)
 
 
+def _is_nothing(addr: int, length: int) -> bool:
+    """No bytes: msync, mprotect and madvise then have nothing to do, wherever that is."""
+    return length == 0 and not addr % PAGE_SIZE
+
+
 def _range(addr: int, length: int) -> tuple[int, int]:
     if addr % PAGE_SIZE or length <= 0 or not 0 <= addr <= TASK_SIZE - length:
         raise invalid(f"{length} bytes at {addr:#x}")
@@ -80,7 +87,11 @@ def _range(addr: int, length: int) -> tuple[int, int]:
 
 
 async def _unmap(task: ProgramTask, start: int, end: int) -> None:
-    for vma in task.program.mm.isolate(start, end):
+    await _put_vmas(task, task.program.mm.isolate(start, end))
+
+
+async def _put_vmas(task: ProgramTask, vmas: list[Vma]) -> None:
+    for vma in vmas:
         try:
             await put_vma(task, vma)
         except OSError:
@@ -100,13 +111,14 @@ async def sys_msync(task: ProgramTask, addr: int, length: int, flags: int = MS_S
     """What was written there goes to the file, and is durable. Raises EINVAL, ENOMEM for what is not mapped."""
     if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or (flags & MS_ASYNC and flags & MS_SYNC):
         raise invalid(f"msync with flags {flags:#x}")
+    if _is_nothing(addr, length):
+        return
     start, end = _range(addr, length)
     mapped = task.program.mm.within(start, end)
     if flags & MS_SYNC:
-        for vma in mapped:
-            if vma.file is not None and vma.shared:
-                file = use(task, vma.file)
-                await file.inode.sb.fsync(task, file, False)
+        # All are held before the first wait: another thread may unmap the rest meanwhile.
+        for file in [use(task, vma.file) for vma in mapped if vma.file is not None and vma.shared]:
+            await file.inode.sb.fsync(task, file, False)
     _check_mapped(mapped, start, end)
 
 
@@ -122,6 +134,8 @@ def _check_mapped(mapped: list[Vma], start: int, end: int) -> None:
 @syscall
 async def sys_mprotect(task: ProgramTask, addr: int, length: int, prot: int) -> None:
     """What a program may do there. Raises EACCES where the file was not opened so, EINVAL, ENOMEM."""
+    if _is_nothing(addr, length):
+        return
     start, end = _range(addr, length)
     mm = task.program.mm
     mapped = mm.within(start, end)
@@ -139,7 +153,7 @@ async def sys_madvise(task: ProgramTask, addr: int, length: int, advice: int) ->
     """How a program is going to touch its memory. Raises EINVAL, ENOMEM for what is not mapped."""
     if advice not in (MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED):
         raise invalid(f"advice {advice}")
-    if length == 0 and not addr % PAGE_SIZE:
+    if _is_nothing(addr, length):
         return
     start, end = _range(addr, length)
     mm = task.program.mm
@@ -149,11 +163,9 @@ async def sys_madvise(task: ProgramTask, addr: int, length: int, advice: int) ->
             vma.advice = advice
             mm.insert(vma)
     elif advice == MADV_WILLNEED:
-        for vma in mapped:
-            if vma.file is not None:
-                lo, hi = max(start, vma.start), min(end, vma.end)
-                file = use(task, vma.file)
-                await file.inode.sb.willneed(task, file, vma.index(lo), (hi - lo) // PAGE_SIZE)
+        for vma, file in [(vma, use(task, vma.file)) for vma in mapped if vma.file is not None]:  # as for msync
+            lo, hi = max(start, vma.start), min(end, vma.end)
+            await file.inode.sb.willneed(task, file, vma.index(lo), (hi - lo) // PAGE_SIZE)
     else:
         for vma in mapped:
             vma.zap(start, end)
