@@ -254,3 +254,24 @@ def test_a_directory_that_goes_while_it_is_walked_to_is_told_to_onerror(process:
     process.rmdir("/mnt/fuse/dir")
     assert list(walk) == []
     assert [(error.errno, error.filename) for error in errors] == [(errno.ENOENT, "/mnt/fuse/dir")]
+
+
+@pytest.mark.fuse_kernel(driver="threads")
+@pytest.mark.parametrize("call", ["statx", "statvfs"])
+def test_what_is_asked_of_a_descriptor_that_is_closed_meanwhile_comes_before_its_release(
+    mock_daemon: MockDaemon, fuse_process: Process, call: str
+) -> None:
+    mock_daemon.default.lookup(1, b"f").reply(entry(2, valid=1000))
+    mock_daemon.default.open(2).reply(opened(7))
+    fd = fuse_process.open("/f", os.O_RDONLY)
+    held = getattr(mock_daemon.expect, {"statx": "statx", "statvfs": "statfs"}[call])(2).hold()
+    arguments = {"statx": (fd, 0x800), "statvfs": (fd,)}[call]
+    thread, _ = in_thread(lambda: getattr(fuse_process, call)(*arguments))
+    asked = held.wait()
+    fuse_process.close(fd)
+    mock_daemon.settle()
+    assert "RELEASE" not in mock_daemon.names
+    asked.error(errno.EIO)
+    thread.join(20)
+    mock_daemon.settle()
+    assert mock_daemon.names[-1] == "RELEASE"

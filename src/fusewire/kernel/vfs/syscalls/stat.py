@@ -10,7 +10,7 @@ from ..inode import STATX_BASIC, STATX_BTIME, Inode
 from ..namei import AT_FDCWD
 from ..permission import MAY_ACCESS, MAY_WRITE
 from ..program import ProgramTask
-from .base import invalid, syscall, target
+from .base import invalid, syscall, target, use
 
 AT_STATX_SYNC_TYPE = 0x6000
 STATX_RESERVED = 0x80000000
@@ -51,7 +51,7 @@ async def sys_statx(
     if path is not None:
         inode = target(task, await namei.lookup(task, path, dirfd, follow))
     else:
-        file = task.program.files.path(dirfd)
+        file = use(task, task.program.files.path(dirfd))
         inode = file.inode
     await inode.sb.getattr(task, inode, file if file is None or not file.is_path else None, mask, sync)
     return _statx(inode)
@@ -85,10 +85,10 @@ async def sys_statfs(task: ProgramTask, path: bytes) -> tuple[Kstatfs, bool]:
     return await sb.statfs(task, dentry), sb.read_only
 
 
-@traced()
+@syscall
 async def sys_fstatfs(task: ProgramTask, fd: int) -> tuple[Kstatfs, bool]:
     """The same, of an open file's filesystem."""
-    file = task.program.files.path(fd)
+    file = use(task, task.program.files.path(fd))
     return await file.inode.sb.statfs(task, file.dentry), file.inode.sb.read_only
 
 
