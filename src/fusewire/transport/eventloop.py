@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("fusewire.transport")
+PATIENCE = 5.0  # seconds that cancelled handlers have to end
 
 
 class EventLoop:
@@ -22,6 +23,7 @@ class EventLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # handlers are begun by any thread
 
     def start(self, later: Later, done: Callable[[Answer], None]) -> None:
         """Run a handler; ``done`` gets its answer, on the loop's thread."""
@@ -33,6 +35,8 @@ class EventLoop:
                 return
             task = loop.create_task(self._answer(later, done), context=contextvars.copy_context())
             later.request.on_interrupt = lambda: _cancel_soon(loop, task)
+            if later.request.interrupted:  # between the two: nobody may have called it
+                _cancel_soon(loop, task)
 
         loop.call_soon_threadsafe(begin)
 
@@ -47,21 +51,27 @@ class EventLoop:
         done(answer)
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="fusewire event loop", daemon=True)
-            self._thread.start()
-        return self._loop
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="fusewire event loop", daemon=True)
+                self._thread.start()
+            return self._loop
 
     def is_running_here(self) -> bool:
         """Whether this very code runs in it."""
         return threading.current_thread() is self._thread
 
     def close(self) -> None:
-        """Stop the loop; handlers that still run are cancelled."""
+        """Stop the loop; handlers that still run are cancelled. One that does not end within seconds is left behind."""
         if self._loop is None or self._thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(timeout=5)
+        try:
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(timeout=PATIENCE)
+        except TimeoutError:
+            log.warning("an async handler does not end when it is cancelled; it is left behind")
+            self._loop = None
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()

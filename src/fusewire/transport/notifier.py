@@ -6,6 +6,7 @@ itself would sleep in D state until someone aborts the connection.
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 from collections.abc import Callable
@@ -20,24 +21,27 @@ class NotifierThread:
         self._queue: queue.SimpleQueue[tuple[bytes, Future[None]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def send(self, message: bytes) -> Future[None]:
-        """Queue a notification; the future tells what the kernel said."""
+        """Queue a notification; the future tells what the kernel said. Raises OSError(ENODEV) after :meth:`close`."""
         result: Future[None] = Future()
-        with self._lock:
+        with self._lock:  # also while it is queued: behind what ends the thread nobody would write it
+            if self._closed:
+                raise OSError(errno.ENODEV, "the mount is gone")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fusewire notifier", daemon=True)
                 self._thread.start()
-        self._queue.put((message, result))
+            self._queue.put((message, result))
         return result
 
     def close(self) -> None:
         """No more: what is queued is still written (and refused, once the connection is gone)."""
         with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
+            self._closed = True
             self._queue.put(None)
-            thread.join(timeout=5)
+        if self._thread is not None:
+            self._thread.join(timeout=5)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -46,7 +50,7 @@ class NotifierThread:
                 continue
             try:
                 self._write((message,))
-            except OSError as error:
+            except Exception as error:  # whatever it is, the next one is to be written
                 result.set_exception(error)
             else:
                 result.set_result(None)
