@@ -35,7 +35,8 @@ class AutoUnmount:
 
     def __init__(self, path: str) -> None:
         reading, self._writing = os.pipe()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        # An empty entry (python -c, a prompt) is our working directory, and not the watcher's.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SCRIPT, os.path.abspath(path), mounts.identity(path)],
             stdin=reading,

@@ -27,6 +27,7 @@ def mount(path: str, options: MountOptions) -> int:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="surrogateescape",
         )
         theirs.close()
         _, fds, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
@@ -40,7 +41,9 @@ def mount(path: str, options: MountOptions) -> int:
 def unmount(path: str, *, lazy: bool) -> None:
     """Unmount. Raises :class:`MountError`."""
     command = [_program(), "-u", *(["-z"] if lazy else []), "--", path]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", timeout=60
+    )
     if done.returncode:
         busy = "busy" in done.stderr
         raise MountError(

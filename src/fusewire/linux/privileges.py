@@ -25,12 +25,16 @@ def become(user: str) -> None:
 
 
 def sd_notify(state: str) -> bool:
-    """Tell systemd (``READY=1``, ``STOPPING=1``; sd_notify(3)); False where it did not ask for it."""
+    """Tell systemd (``READY=1``, ``STOPPING=1``; sd_notify(3)); False where it did not ask for it, or cannot be told: a
+    mount goes on all the same."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
     if address[0] == "@":
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.sendto(state.encode(), address)
+        try:
+            sock.sendto(state.encode(), address)
+        except OSError:
+            return False
     return True
