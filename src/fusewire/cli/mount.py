@@ -68,6 +68,8 @@ def find(name: str) -> Callable[..., Any]:
         raise click.ClickException(f"{module} cannot be imported: {error}") from None
     except AttributeError:
         raise click.ClickException(f"{module} has no {attribute}") from None
+    except Exception as error:  # of the module itself; or the name is none
+        raise click.ClickException(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise click.ClickException(f"{name} is a {type(found).__name__} and cannot be called")
     return found  # type: ignore[no-any-return]
