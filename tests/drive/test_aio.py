@@ -268,3 +268,43 @@ def test_a_thing_that_a_call_gives_has_coroutines_too(kernel: Kernel, monkeypatc
         assert entries.closed
 
     asyncio.run(main())
+
+
+def test_a_call_that_is_cancelled_just_before_it_begins_is_not_made() -> None:
+    """Between the look whether it was cancelled and the task that a cancellation could reach."""
+    with Kernel("threads") as kernel:
+        kernel.mount(MemoryFS(), "/m")
+        process = kernel.process()
+        about_to, go = threading.Event(), threading.Event()
+        task = process._task
+
+        def slowly() -> object:
+            about_to.set()
+            assert go.wait(20)
+            return task()
+
+        async def main() -> None:
+            process._task = slowly  # type: ignore[method-assign, assignment]
+            call = asyncio.create_task(process.aio.mkdir("/m/d"))
+            await asyncio.to_thread(about_to.wait, 20)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            process._task = task  # type: ignore[method-assign]
+            go.set()
+            pool = kernel.pool_of_threads
+            await asyncio.to_thread(wait_until, lambda: pool._idle == pool._threads)
+
+        asyncio.run(main())
+        assert process.listdir("/m") == []
+
+
+def test_an_inline_driver_of_ones_own_has_one_thread_for_calls_too() -> None:
+    with Kernel(Inline()) as kernel:
+        kernel.mount(MemoryFS({"f": b""}), "/m")
+        process = kernel.process()
+
+        async def main() -> None:
+            await asyncio.gather(*(process.aio.stat("/m/f") for _ in range(50)))
+
+        asyncio.run(main())

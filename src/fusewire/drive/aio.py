@@ -90,10 +90,11 @@ async def _in_a_thread(process: Process, function: Callable[[], T]) -> T:
     doing: list[Task] = []
 
     def call() -> None:
-        if future.cancelled():
-            return
         task = process._task()
-        doing.append(task)
+        with driver.locked():  # who cancels looks at the one and then the other
+            if future.cancelled():
+                return
+            doing.append(task)
         try:
             with driver.lent() if isinstance(driver, Inline) else contextlib.nullcontext():
                 outcome = functools.partial(_resolve, future, function(), None)
