@@ -290,3 +290,16 @@ def test_an_interrupt_from_the_terminal_ends_a_call_that_nobody_answers_and_leav
                     process.stat("/m/x")
         finally:
             daemon.kill()
+
+
+@pytest.mark.parametrize(
+    ("path", "pid", "why"), [("relative", None, ValueError), ("/m", (1 << 22) + 1, OSError)], ids=["path", "pid"]
+)
+def test_a_socket_that_cannot_be_mounted_is_closed(path: str, pid: int | None, why: type[Exception]) -> None:
+    """It was handed over: the daemon at its other end would wait for ever."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.settimeout(5)
+    with Kernel() as kernel, theirs:
+        with pytest.raises(why):
+            kernel.mount_socket(ours, path, pid=pid)
+        assert theirs.recv(1) == b""

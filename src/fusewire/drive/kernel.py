@@ -177,7 +177,8 @@ class Kernel:
         if not command:
             raise ValueError("an empty command: the program to start, and {fd} among its arguments")
         mount, fd = self._new_mount(path, os.path.basename(command[0]), options)
-        return self._carry(mount, fd, timeout, lambda: ForeignDaemon(command, self.driver))
+        carrier = self._detaching(mount, lambda: ForeignDaemon(command, self.driver))
+        return self._carry(mount, fd, timeout, carrier)
 
     def mount_socket(
         self,
@@ -199,17 +200,25 @@ class Kernel:
         a socket of another kind.
         """
         connected = link(sock, theirs)
-        mount, fd = self._new_mount(path, "daemon", options)
         name = "the daemon behind the socket"
-        return self._carry(mount, fd, timeout, lambda: Carrier(connected, self.driver, name, pid))
-
-    def _carry(self, mount: Mount, fd: int, timeout: float, start: Callable[[], Carrier]) -> Mount:
-        """Have messages carried between ``fd`` and the daemon that ``start`` gives."""
         try:
-            carrier = start()
+            mount, fd = self._new_mount(path, "daemon", options)
+            carrier = self._detaching(mount, lambda: Carrier(connected, self.driver, name, pid))
+        except BaseException:
+            connected.close()  # it is ours, and nobody else will
+            raise
+        return self._carry(mount, fd, timeout, carrier)
+
+    def _detaching(self, mount: Mount, start: Callable[[], Carrier]) -> Carrier:
+        """Start what is to serve ``mount``, which is taken out of the tree where that fails."""
+        try:
+            return start()
         except BaseException:
             self._detach(mount)
             raise
+
+    def _carry(self, mount: Mount, fd: int, timeout: float, carrier: Carrier) -> Mount:
+        """Have messages carried between ``fd`` and the daemon behind ``carrier``."""
         carrier.attach(mount.connection.devices[0])
         mount.foreign = carrier
         if carrier.may_be_in_this_process:
