@@ -218,3 +218,15 @@ def test_the_flusher_does_not_come_between_what_another_task_does_between_two_wa
             mapping[page * PAGE_SIZE] = 1
         assert not inside
         assert any(one[0] == "WRITE" for one in w.filesystem.asked)
+
+
+def test_on_threads_nothing_is_left_of_a_flush() -> None:
+    with world(WritingBack({"f": b""}), "threads") as w:
+        flusher, workers = w.kernel.flusher, w.kernel.driver._workers  # type: ignore[attr-defined]
+        before = len(workers)
+        flusher.dirty_writeback, flusher.dirty_expire = 0.01, 0.0
+        fd = w.open()
+        for _ in range(3):
+            w.process.pwrite(fd, b"x", 0)
+            wait_until(lambda: "WRITE" in w.filesystem.names())
+        wait_until(lambda: not flusher.running and len(workers) <= before)

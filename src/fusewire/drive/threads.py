@@ -95,8 +95,6 @@ class Threads(Driver):
             worker = self._workers.get(task)
             if worker is not None and worker is not threading.current_thread():
                 worker.join(max(0.0, end - time.monotonic()))
-            if task.exited:
-                self._workers.pop(task, None)
         return [task for task in tasks if not task.exited]
 
     def _work(self, task: Task, coroutine: Coro[None]) -> None:
@@ -107,6 +105,7 @@ class Threads(Driver):
         finally:
             with self._lock:
                 self.forget(task)
+                self._workers.pop(task, None)
 
     def run(self, task: Task, coroutine: Coro[T]) -> T:
         if self.before_call is not None:
