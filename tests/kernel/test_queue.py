@@ -11,6 +11,8 @@ import pytest
 from conftest import errno_of
 
 from fusewire.kernel.queue import DETACH, LINUX, Args, Connection, Control, Device, State, Task
+from fusewire.kernel.queue.request import Request
+from fusewire.kernel.queue.timeouts import Timeouts
 from fusewire.testing import Scheduled
 from fusewire.wire.flags import UNIQUE_RESEND, Opcode, PollEvent
 from fusewire.wire.layouts import IN_HEADER, OUT_HEADER, InHeader, OutHeader
@@ -552,3 +554,28 @@ def test_requests_of_a_reader_that_died_are_orphaned_and_another_may_answer_them
     assert queue.driver.graph().deadlocks()  # as far as anyone can see
     queue.answer(unique)
     assert asked.done
+
+
+def test_time_limits_have_one_timer_however_many_requests_take_the_place_of_expired_ones() -> None:
+    class Abandoning:
+        """Each request that is given up makes room for another, whose clock starts."""
+
+        def abandon(self, req: Request, number: int) -> None:
+            timeouts.start(background())
+
+    def background() -> Request:
+        req = Request()
+        req.background = True
+        return req
+
+    now, timers = 0, []
+    timeouts = Timeouts(Abandoning(), lambda: now, lambda when, ring: timers.append((when, ring)))  # type: ignore[arg-type]
+    timeouts.set_limit(1)
+    timeouts.start(background())
+    now = 500_000_000
+    timeouts.start(background())
+    for _ in range(10):
+        assert len(timers) == 1
+        now, ring = timers.pop()
+        ring()
+    assert len(timeouts.deadlines) == 2

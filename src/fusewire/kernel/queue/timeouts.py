@@ -54,14 +54,15 @@ class Timeouts:
         self.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        self._armed = False
         now = self.clock()
-        for req, when in list(self.deadlines.items()):
+        while self.deadlines:
+            req, when = next(iter(self.deadlines.items()))
             if when > now:
                 self._arm(when)
-                break
-            if self.deadlines.pop(req, None) is not None:
-                self._expire(req)
+                return
+            del self.deadlines[req]
+            self._expire(req)  # which may make room for one whose clock starts
+        self._armed = False
 
     def _expire(self, req: Request) -> None:
         fc = self.connection
