@@ -15,7 +15,6 @@ class Waiting(NamedTuple):
     """One task's wait. ``enders`` are the tasks of which one could end it.
 
     ``opaque``: something we cannot see may end it too. ``idle``: the task waits for work; nobody waits in vain for that.
-    ``exact`` is False where the edge was observed from outside (Linux's /proc) and not told by the sleeper itself.
     """
 
     task: str
@@ -23,7 +22,6 @@ class Waiting(NamedTuple):
     enders: frozenset[str] = frozenset()
     opaque: bool = False
     idle: bool = False
-    exact: bool = True
     doing: str = ""  # the system call it is in
 
     def words(self) -> str:

@@ -54,7 +54,6 @@ class _Observed:
             enders,
             opaque=not enders and not idle(task),
             idle=idle(task),
-            exact=False,
         )
 
     def _what(self, task: Seen) -> tuple[str, frozenset[str]]:

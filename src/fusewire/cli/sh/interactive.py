@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,7 @@ class Terminal:
 
 
 def _only_an_interrupt(stopped: Stopped) -> None:
-    if stopped.number != 2:  # SIGINT
+    if stopped.number != signal.SIGINT:
         raise stopped
     print()
 

@@ -19,7 +19,7 @@ from .signals import Signals, Stopped
 __all__ = ["Shell", "commands"]
 
 T = TypeVar("T")
-FAILED, MISUSED, UNKNOWN, SIGNALLED = 1, 2, 127, 128
+MISUSED, UNKNOWN, SIGNALLED = 2, 127, 128
 
 
 class Output:
