@@ -300,11 +300,18 @@ def test_a_call_that_is_cancelled_just_before_it_begins_is_not_made() -> None:
 
 
 def test_an_inline_driver_of_ones_own_has_one_thread_for_calls_too() -> None:
+    class Slow(MemoryFS):
+        """A while in which another thread could begin a call."""
+
+        def statfs(self, ino: int) -> fusewire.StatFS:
+            threading.Event().wait(0.1)
+            return super().statfs(ino)
+
     with Kernel(Inline()) as kernel:
-        kernel.mount(MemoryFS({"f": b""}), "/m")
+        kernel.mount(Slow(), "/m")
         process = kernel.process()
 
         async def main() -> None:
-            await asyncio.gather(*(process.aio.stat("/m/f") for _ in range(50)))
+            await asyncio.gather(*(process.aio.statvfs("/m") for _ in range(3)))
 
         asyncio.run(main())
