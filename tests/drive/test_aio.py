@@ -193,17 +193,6 @@ def test_a_cancelled_call_to_a_daemon_that_says_nothing_is_interrupted_and_the_n
     assert mount.foreign.process.returncode is not None
 
 
-def test_a_driver_of_ones_own_kind_is_one_thread_too_where_it_is_inline() -> None:
-    async def main() -> None:
-        process = kernel.process()
-        found = await asyncio.gather(*(process.aio.stat("/m/f") for _ in range(100)))
-        assert len({one.st_ino for one in found}) == 1
-
-    with Kernel(Inline()) as kernel:
-        kernel.mount(MemoryFS({"f": b"contents"}), "/m")
-        asyncio.run(main())
-
-
 def test_calls_are_under_way_together_on_threads() -> None:
     filesystem = Stuck()
 
