@@ -13,6 +13,7 @@ from conftest import errno_of
 
 from fusewire import Attributes, Entry, Kernel, Process
 from fusewire.filesystems import MemoryFS
+from fusewire.wire.flags import ROOT_ID
 
 
 @pytest.fixture
@@ -239,3 +240,39 @@ def test_an_entry_is_asked_for_again_when_its_time_is_up(process: Process, kerne
     kernel.advance(2)
     process.stat("/f")
     assert kernel.mounts[0].connection.reqctr > requests
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda process: process.mkdir("/d/new"),
+        lambda process: process.rename("/f", "/d/new"),
+        lambda process: process.unlink("/d/new"),
+        lambda process: process.open("/d/new", os.O_CREAT | os.O_WRONLY),
+    ],
+    ids=["mkdir", "rename", "unlink", "open"],
+)
+def test_a_directory_that_is_removed_while_it_is_asked_who_may_search_it_is_enoent(
+    make: Callable[[Process], object],
+) -> None:
+    class Asked(MemoryFS):
+        attr_timeout = 0.0  # who may search it is asked each time
+        on_getattr: Callable[[], None] | None = None
+
+        def getattr(self, node: int, fh: int | None = None) -> Attributes:
+            answer = super().getattr(node, fh)
+            if node != ROOT_ID and self.on_getattr is not None:
+                remove, self.on_getattr = self.on_getattr, None
+                remove()
+            return answer
+
+    filesystem = Asked({"f": b""})
+    with Kernel() as kernel:
+        mount = kernel.mount(filesystem, "/", workers=2, default_permissions=True)
+        process, other = kernel.process(), kernel.process()
+        process.mkdir("/d")
+        directory = process.stat("/d").st_ino
+        filesystem.on_getattr = lambda: other.rmdir("/d")
+        assert errno_of(lambda: make(process)) == errno.ENOENT
+        assert filesystem.on_getattr is None
+        assert directory not in mount.sb.inodes

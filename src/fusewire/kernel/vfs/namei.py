@@ -134,6 +134,7 @@ class Nameidata:
                 raise not_a_directory(self.path)
             if names and not inode.sb.may_walk(task, inode):
                 await self._search(dentry, inode)
+                inode_of(dentry, self.path)  # it may have been removed meanwhile, and nobody else held it
 
     async def _search(self, dentry: Dentry, inode: Inode) -> None:
         dentry.get()
