@@ -145,6 +145,24 @@ def test_store_may_extend_a_file(mount: Mount, process: Process) -> None:
     assert mount.sb.inodes[ino].attr.size == 13
 
 
+LONGEST = (1 << 63) - 1
+
+
+def test_what_is_stored_beyond_the_longest_file_is_cut_off(mount: Mount, process: Process) -> None:
+    ino = process.stat("/f").st_ino
+    tell(mount, NotifyCode.STORE, NotifyStoreOut(ino, LONGEST - 3, 8), data=b"12345678")
+    assert mount.sb.inodes[ino].attr.size == LONGEST
+
+
+@pytest.mark.parametrize("offset", [LONGEST, LONGEST + 1, (1 << 64) - 1])
+def test_an_offset_that_no_file_reaches_is_einval(mount: Mount, process: Process, offset: int) -> None:
+    ino = process.stat("/f").st_ino
+    store, retrieve = NotifyStoreOut(ino, offset, 1), NotifyRetrieveOut(7, ino, offset, 1)
+    assert errno_of(lambda: tell(mount, NotifyCode.STORE, store, data=b"x")) == errno.EINVAL
+    assert errno_of(lambda: tell(mount, NotifyCode.RETRIEVE, retrieve)) == errno.EINVAL
+    assert mount.sb.inodes[ino].attr.size == 4
+
+
 def test_poll_wakes_who_waits_for_events() -> None:
     class Pollable(MemoryFS):
         ready = 0
