@@ -274,16 +274,6 @@ def test_what_a_late_answer_granted_goes_back() -> None:
         wait_until(lambda: not mount.connection.unused_list.in_use)
 
 
-def test_a_stream_of_forgets_does_not_starve_requests() -> None:
-    from fusewire.kernel.queue import Connection
-
-    connection = Connection(1)
-    connection.pending.requests[2] = None  # type: ignore[assignment]
-    turns = [connection.forgets_first() for _ in range(100)]
-    assert turns.count(True) > 20
-    assert turns.count(False) > 20
-
-
 def test_a_device_that_is_not_mounted_polls_as_an_error_and_goes_with_its_program() -> None:
     with Kernel() as kernel:
         process = kernel.process()
@@ -291,3 +281,13 @@ def test_a_device_that_is_not_mounted_polls_as_an_error_and_goes_with_its_progra
         assert process.poll([(fd, select.POLLIN)], 1000) == [(fd, select.POLLERR)]
         process.exit()
         assert not process.alive
+
+
+def test_a_read_of_dev_fuse_that_may_not_wait_is_EAGAIN() -> None:
+    with Kernel() as kernel:
+        daemon = kernel.mount(MemoryFS(), "/").daemon
+        (fd,) = daemon.program.files.table
+        daemon.set_blocking(fd, False)
+        assert not daemon.get_blocking(fd)
+        assert errno_of(lambda: daemon.read(fd, 1 << 21)) == errno.EAGAIN
+        assert errno_of(lambda: daemon.setfl(fd, os.O_DIRECT)) == errno.EINVAL

@@ -106,10 +106,9 @@ class File:
 class DeviceFile:
     """A descriptor of /dev/fuse."""
 
-    flags = os.O_RDWR
-
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.flags = os.O_RDWR
         self.count = 1
 
     async def flush(self, task: ProgramTask) -> None:

@@ -8,7 +8,7 @@ import stat
 from ....wire.errno import Errno
 from ...queue import traced
 from .. import namei
-from ..files import O_LARGEFILE, OPEN_MAX, File, FilesStruct, close_file
+from ..files import O_LARGEFILE, OPEN_MAX, DeviceFile, File, FilesStruct, close_file
 from ..inode import Dentry
 from ..namei import AT_FDCWD, ROOT, Nameidata
 from ..permission import MAY_OPEN, MAY_READ, MAY_WRITE, may_create_in_sticky, mode_strip_sgid, owner_or_capable
@@ -233,8 +233,14 @@ def fd_flags(task: ProgramTask, fd: int) -> int:
 
 
 def set_fd_flags(task: ProgramTask, fd: int, flags: int) -> None:
-    """F_SETFL: O_APPEND, O_NONBLOCK, O_DIRECT and O_NOATIME can be changed. Raises EBADF, EPERM."""
-    file = task.program.files.file(fd)
-    if flags & os.O_NOATIME & ~file.flags and not owner_or_capable(task.cred, file.inode):
-        raise OSError(int(Errno.EPERM), "Operation not permitted: O_NOATIME")
+    """F_SETFL: O_APPEND, O_NONBLOCK, O_DIRECT and O_NOATIME can be changed. Raises EBADF, EPERM; EINVAL for O_DIRECT of
+    /dev/fuse."""
+    file = task.program.files.get(fd)
+    if isinstance(file, DeviceFile):
+        if flags & os.O_DIRECT:
+            raise invalid("O_DIRECT of /dev/fuse")
+    else:
+        file = task.program.files.file(fd)
+        if flags & os.O_NOATIME & ~file.flags and not owner_or_capable(task.cred, file.inode):
+            raise OSError(int(Errno.EPERM), "Operation not permitted: O_NOATIME")
     file.flags = file.flags & ~F_SETTABLE | flags & F_SETTABLE
