@@ -171,12 +171,14 @@ def test_an_unread_message_is_taken_back_where_the_daemons_end_is_ours_too() -> 
             daemon.send_signal(signal.SIGSTOP)
             caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
             wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
+            infos = mount.control.requests()
             process.kill(signal.SIGINT)
             caller.join(20)
             assert isinstance(outcome[0], InterruptedError)
             daemon.send_signal(signal.SIGCONT)
             assert kernel.process().listdir("/m") == ["f"]  # the daemon never saw the request
             mount.unmount()
+        assert [(info.state, info.servers) for info in infos] == [("on fc->pending", (f"daemon:{daemon.pid}",))]
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

@@ -212,3 +212,12 @@ def test_an_INIT_that_is_not_answered_in_time_is_refused() -> None:
     outcome = driver.begin(caller, sys_stat(caller, b"/f"))
     driver.go()
     assert isinstance(outcome.error, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize(("mine", "daemons", "limit"), [(2, 7, 2), (9, 7, 7), (0, 7, 7), (2, 0, 2)])
+def test_of_the_users_and_the_daemons_time_limit_the_shorter_one_holds(mine: float, daemons: int, limit: int) -> None:
+    flags2 = int(InitFlag.REQUEST_TIMEOUT) >> 32
+    body = init_out(flags=int(InitFlag.INIT_EXT), flags2=flags2, request_timeout=daemons)
+    with Kernel(request_timeout=mine) as kernel:
+        mount = kernel.mount_with(Daemon(body).serve, "/")
+        assert mount.connection.timeouts.limit == limit * 1_000_000_000

@@ -71,6 +71,7 @@ class Carrier:
         """The device that the messages come from and go to."""
         self.device = device
         device.deaf = True
+        device.pid = self.pid
         device.unread = lambda req: req is self.last and self._unread()
         device.take_back = self._take_back
 

@@ -55,7 +55,7 @@ OWN: dict[type, tuple[str, ...]] = {
     RequestList: ("requests",),
     Background: ("bg_queue", "owed"),
     Timeouts: ("deadlines",),
-    Connection: ("devices", "forgets", "interrupts", "lock_waiters"),
+    Connection: ("devices", "entering", "forgets", "interrupts", "lock_waiters"),
     Device: ("io",),
 }
 # And those whose order only those see who look on: how they are to be ordered instead.

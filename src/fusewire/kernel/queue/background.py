@@ -22,7 +22,7 @@ class Background:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.bg_queue: deque[Request] = deque()
-        self.owed: deque[Args] = deque()  # forced ones for which even the reserve of the pool had no slot
+        self.owed: deque[Request] = deque()  # forced ones for which even the reserve of the pool had no slot
         self.max_background = 12
         self.congestion_threshold = 9
         self.num_background = 0
@@ -50,21 +50,23 @@ class Background:
         if fc.unused_list.room(force=True):
             self.queue(task, fc.unused_list.take(task, args))
         else:
-            self.owed.append(args)
+            req = fc.unused_list.prepare(args)
+            req.background = True
+            self.owed.append(req)
+            fc.timeouts.start(req)
 
     def send_owed(self) -> None:
         """A slot is free for the first of those that came while there was none."""
-        self.queue(None, self.connection.unused_list.take(None, self.owed.popleft()))
-
-    def end_owed(self) -> None:
-        """Part of an abort: they end like all others."""
-        while self.owed:
-            self.send_owed()
+        req = self.owed.popleft()
+        self.connection.unused_list.admit(None, req)
+        self.queue(None, req)
 
     def queue(self, task: Task | None, req: Request) -> None:
         """Take a request that nobody is going to wait for."""
         req.background = True
         req.caller = None
+        if not req.created:
+            req.created = self.connection.clock()
         req.move(State.BACKGROUND)
         self.num_background += 1
         self.bg_queue.append(req)
@@ -93,12 +95,17 @@ class Background:
 
     def drain(self) -> list[Request]:
         """Part of an abort: what had not been let through."""
-        ending = list(self.bg_queue)
-        self.bg_queue.clear()
-        self.active_background += len(ending)
+        ending = [*self.bg_queue, *self.owed]
+        for req in ending:
+            self.remove(req)
         return ending
 
     def remove(self, req: Request) -> None:
-        """One whose time has run out before it was let through."""
-        self.bg_queue.remove(req)
-        self.active_background += 1  # as if it had been: its end takes one away
+        """One that ends before it was let through: as if it had been, since its end takes one away."""
+        if req.state is State.BACKGROUND:
+            self.bg_queue.remove(req)
+        else:
+            self.owed.remove(req)
+            self.connection.unused_list.admit(None, req)
+            self.num_background += 1
+        self.active_background += 1

@@ -35,6 +35,10 @@ def _answered(opcode: Opcode, error: int) -> str:
     return f"{opcode.name} answered {error_name(error)}"
 
 
+def _too_late(req: Request) -> OSError:
+    return OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
+
+
 async def _no_notifications(task: Task, code: int, body: bytes) -> None:
     raise OSError(int(Errno.EINVAL), f"notification {code} is not taken here")
 
@@ -57,6 +61,9 @@ class Connection(InputQueue):
         self.policy = policy
         self.clock = clock
         self.unused_list = RequestPool(self, pool, reserve)
+        self.entering: dict[
+            Request, None
+        ] = {}  # those that callers wait with: for INIT, for the background, for a slot
         self.background = Background(self)
         self.blocked_waitq = WaitQueue("fc->blocked_waitq")
         self.timeouts = Timeouts(self, clock, call_at)
@@ -77,7 +84,7 @@ class Connection(InputQueue):
         """Ask, and wait for the answer: returns the length of its body in bytes, which is then in ``args.out``.
 
         Raises the OSError that the daemon answered; :class:`Interrupted`; ENOTCONN once the connection is gone,
-        ECONNABORTED when it goes while the request is under way, ETIMEDOUT when its time has run out.
+        ECONNABORTED when it goes while the request is under way, ETIMEDOUT when its time (from now on) has run out.
         """
         req = self._get_now(task, args) or await self.get_request(task, args)
         try:
@@ -96,20 +103,27 @@ class Connection(InputQueue):
         """Take a request from the pool; sleep while INIT is unanswered, while too much is in the background, or while the
         pool is empty. Forced requests have a reserve, and wait for nothing else."""
         self.num_waiting += 1
+        pool = self.unused_list
+        req = pool.prepare(args)
+        req.caller = task
+        self.entering[req] = None
+        self.timeouts.start(req)
         try:
             if not args.force:
-                await self._admission(task, background)
-            elif not self.unused_list.room(force=True):
-                await self._forced_admission(task, args)
+                await self._admission(task, req, background)
+            elif not pool.room(force=True):
+                await self._forced_admission(task, req, args)
             if not self.connected:
                 raise OSError(int(Errno.ENOTCONN), self.why_gone)
             if self.refused and not args.force:
                 raise OSError(int(Errno.ECONNREFUSED), "the daemon refused INIT")
         except BaseException:
             self.num_waiting -= 1
+            pool.dismiss(req)
             raise
-        req = self.unused_list.take(task, args)
-        req.caller = task
+        finally:
+            del self.entering[req]
+        pool.admit(task, req)
         return req
 
     def _get_now(self, task: Task, args: Args) -> Request | None:
@@ -122,31 +136,48 @@ class Connection(InputQueue):
         req.caller = task
         return req
 
-    async def _admission(self, task: Task, background: bool) -> None:
+    async def _admission(self, task: Task, req: Request, background: bool) -> None:
         def blocked() -> bool:
             return self.connected and (not self.initialized or (background and self.background.blocked))
 
         pool = self.unused_list
-        while True:
-            if blocked():
-                await self.blocked_waitq.wait_event(
-                    task, lambda: not blocked(), Mode.KILLABLE, self.serving, exclusive=True
-                )
-            elif not pool.room(force=False):
-                await pool.wait(task, force=False)
-                if blocked():
-                    pool.pass_on()  # the slot was for me, and I cannot use it now
-            else:
-                break
-
-    async def _forced_admission(self, task: Task, args: Args) -> None:
-        """Even the reserve is used up. Who is killed here leaves the request behind: it is sent all the same."""
+        enders = self.timeouts.limited(req, self.serving)
         try:
-            while not self.unused_list.room(force=True):
-                await self.unused_list.wait(task, force=True)
-        except Interrupted:
+            while blocked() or not pool.room(force=False):
+                if req.timed_out:
+                    raise _too_late(req)
+                if blocked():
+                    await self.blocked_waitq.wait_event(
+                        task, lambda: req.timed_out or not blocked(), Mode.KILLABLE, enders, exclusive=True
+                    )
+                else:
+                    await pool.wait(task, req, force=False)
+                    if blocked():
+                        pool.pass_on()  # the slot was for me, and I cannot use it now
+        except OSError:
+            if not blocked():  # what I was woken for goes to the next one
+                self.blocked_waitq.wake_one()
+                pool.pass_on()
+            raise
+
+    async def _forced_admission(self, task: Task, req: Request, args: Args) -> None:
+        """Even the reserve is used up. Who is killed here, or has no time left, leaves the request behind: it is sent all the
+        same."""
+        pool = self.unused_list
+        try:
+            while not pool.room(force=True):
+                if req.timed_out:
+                    raise _too_late(req)
+                await pool.wait(task, req, force=True)
+        except OSError:
             self.background.send(None, args.left_behind())
             raise
+
+    def wake_entering(self, req: Request) -> None:
+        """The time of ``req`` has run out: its caller is to look, if it waits to come in."""
+        if req in self.entering and req.caller is not None:
+            for queue in (self.blocked_waitq, self.unused_list.waitq, self.unused_list.reserve_waitq):
+                queue.wake_task(req.caller)
 
     def put_request(self, task: Task, req: Request) -> None:
         """Give it back to the pool; one that waits for a slot is woken."""
@@ -175,7 +206,8 @@ class Connection(InputQueue):
 
     def queue_pending(self, task: Task | None, req: Request) -> None:
         """Where readers find it; where there are none any more it ends at once."""
-        req.created = self.clock()
+        if not req.created:
+            req.created = self.clock()
         if not self.connected:
             self.finish(None, req, int(Errno.ENOTCONN))
             return
@@ -193,7 +225,7 @@ class Connection(InputQueue):
                 if await self._interrupted(task, req, why):
                     raise
             if req.timed_out and req.state is not _FINISHED and await self._leave(task, req):
-                raise OSError(int(Errno.ETIMEDOUT), f"{req!r} was not answered in time")
+                raise _too_late(req)
 
     async def _interrupted(self, task: Task, req: Request, why: Interrupted) -> bool:
         """The wait for the answer was interrupted: whether the caller has left."""
@@ -278,6 +310,10 @@ class Connection(InputQueue):
         self.pending.add(task, req, State.PENDING)
         self.wake_reader(task)
 
+    def under_way(self) -> list[Request]:
+        """Every request: those that have a slot, then those that wait for one."""
+        return [*self.unused_list.in_use, *self.entering, *self.background.owed]
+
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(self, task: Task | None, req: Request, error: int = 0, answered: int = 0) -> None:
@@ -340,7 +376,6 @@ class Connection(InputQueue):
         self.forgets.clear()
         for req in ending:
             self.finish(None, req, int(Errno.ECONNABORTED))
-        self.background.end_owed()
         self.waitq.wake_all()
         self.blocked_waitq.wake_all()
         self.unused_list.wake_all()

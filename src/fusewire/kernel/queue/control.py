@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...wire.errno import Errno
-from .request import Args, Request
+from .request import Args, Request, State
 from .task import Task
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ LARGEST = 65_535  # of max_background and congestion_threshold
 
 
 class RequestInfo(NamedTuple):
-    """One request. ``age`` in seconds since it was queued; ``caller`` who waits for it (None: nobody, or nobody any more);
-    ``servers`` who could answer it (empty: no one is left)."""
+    """One request. ``unique`` is 0 before it is queued; ``age`` in seconds since it was asked for; ``caller`` who waits for it
+    (None: nobody, or nobody any more); ``servers`` who could answer it (empty: no one is left)."""
 
     unique: int
     opcode: str
@@ -86,9 +87,10 @@ class Control:
             self.connection.abort(self.task, with_error=True)
 
     def requests(self) -> list[RequestInfo]:
-        """Every request that is under way, the oldest first."""
+        """Every request that is under way, or waits for a slot, the oldest first."""
         with self.locked():
-            return [self._info(req, req.args) for req in self.connection.unused_list.in_use if req.args is not None]
+            requests = sorted(self.connection.under_way(), key=attrgetter("created"))
+            return [self._info(req, req.args) for req in requests if req.args is not None]
 
     def _info(self, req: Request, args: Args) -> RequestInfo:
         fc = self.connection
@@ -96,11 +98,25 @@ class Control:
             req.unique,
             args.opcode.name,
             args.nodeid,
-            req.state.value,
+            _whereabouts(req),
             (fc.clock() - req.created) / 1e9,
             repr(req.caller) if req.caller is not None else None,
-            tuple(map(repr, fc.answerers(req))),
+            tuple(dict.fromkeys(map(self._shown, fc.answerers(req)))),
         )
+
+    def _shown(self, task: Task) -> str:
+        """A reader; of the tasks that carry messages for a daemon in another process, that one."""
+        pid = next((device.pid for device in self.connection.devices if device.pid is not None), task.pid)
+        return f"{task.comm}:{pid}"
+
+
+def _whereabouts(req: Request) -> str:
+    if req.state is State.UNUSED:
+        sleep = req.caller.sleep if req.caller is not None else None
+        return f"waits on {sleep.what if sleep is not None else 'fc->unused_list'}"
+    unread = req.state is State.PROCESSING and req.device is not None and req.device.unread(req)
+    state = State.PENDING if unread else req.state
+    return str(state.value)
 
 
 def _checked(name: str, value: int) -> int:

@@ -58,6 +58,7 @@ class Device:
         # A device that stands for a socket: whether a request it has sent is unread there, and how to take that back; whoever
         # writes into the socket does not hear that an answer was refused (ENOENT), and so cannot take back what it granted.
         self.deaf = False
+        self.pid: int | None = None  # of the daemon behind the socket, where it is known
         self.unread: Callable[[Request], bool] = lambda req: False
         self.take_back: Callable[[Request], bool] = lambda req: False
         if connection is not None:
@@ -73,10 +74,11 @@ class Device:
             raise OSError(int(Errno.EPERM), "this /dev/fuse is not mounted")
 
     def clone(self, other: Device) -> None:
-        """FUSE_DEV_IOC_CLONE: become one more device of ``other``'s connection. Raises EINVAL when this one has a connection
-        already, or the other has none."""
-        if self.attached or not other.attached:
-            raise OSError(int(Errno.EINVAL), "a fresh /dev/fuse becomes a clone of a mounted one")
+        """FUSE_DEV_IOC_CLONE: become one more device of ``other``'s connection. Raises EPERM when that has none, EINVAL when
+        this one has one already."""
+        other._check_attached()
+        if self.attached:
+            raise OSError(int(Errno.EINVAL), "only a fresh /dev/fuse becomes a clone")
         self._attach(other.connection)
 
     def poll(self) -> PollEvent:
@@ -303,8 +305,11 @@ class Device:
         if header.error == -Errno.ENOSYS:
             self.connection.no_interrupt = True
             self.connection.interrupts.clear()
-        elif header.error == -Errno.EAGAIN and req.state is _PROCESSING and self.connection.policy.again:
-            self.connection.queue_interrupt(req)
+        elif header.error == -Errno.EAGAIN:
+            if not req.interrupted:
+                raise OSError(int(Errno.EINVAL), "EAGAIN for an INTERRUPT that there was no reason for")
+            if req.state is _PROCESSING and self.connection.policy.again:
+                self.connection.queue_interrupt(req)
 
     # -- the end --------------------------------------------------------------------------------------------------
 

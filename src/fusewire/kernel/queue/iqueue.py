@@ -69,9 +69,11 @@ class InputQueue:
         if not self.pending.requests:
             return True
         self.forget_batch -= 1
+        if self.forget_batch >= 0:
+            return True
         if self.forget_batch <= -8:
-            self.forget_batch = 16
-        return self.forget_batch >= 0
+            self.forget_batch = 16  # this is the eighth request
+        return False
 
     @traced()
     async def request_wait(self, task: Task) -> None:
@@ -109,7 +111,7 @@ class InputQueue:
 
     def answerers(self, req: Request) -> Iterable[Task]:
         """Who could end the wait for this answer: any reader while it is unread, then the one who read it."""
-        if req.state in (State.PENDING, State.BACKGROUND):
+        if req.state in (State.PENDING, State.BACKGROUND, State.UNUSED):
             return self.serving()
         if req.reader is None or req.reader.exited:
             return ()

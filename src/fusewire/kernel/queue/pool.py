@@ -41,14 +41,37 @@ class RequestPool:
         limit = self.limit + self.reserve if force else self.limit
         return len(self.in_use) < limit or not self.connection.connected
 
-    async def wait(self, task: Task, force: bool) -> None:
-        """Sleep until there is room. Raises :class:`Interrupted`: an ordinary request for any signal."""
+    async def wait(self, task: Task, req: Request, force: bool) -> None:
+        """Sleep until there is room for ``req``, or its time has run out. Raises :class:`Interrupted`: an ordinary request for
+        any signal."""
         queue = self.reserve_waitq if force else self.waitq
         mode = self.connection.policy.forced if force else Mode.INTERRUPTIBLE
-        await queue.wait_event(task, lambda: self.room(force), mode, self._holders, exclusive=True)
+        limited = self.connection.timeouts.limited
+        await queue.wait_event(
+            task, lambda: req.timed_out or self.room(force), mode, limited(req, self._holders), exclusive=True
+        )
+
+    def prepare(self, args: Args) -> Request:
+        """A request that has no slot yet: :meth:`admit` it, or :meth:`dismiss` it."""
+        req = self.free.pop() if self.free else Request()
+        req.args = args
+        req.created = self.connection.clock()
+        return req
+
+    def admit(self, task: Task | None, req: Request) -> None:
+        """There is room for it."""
+        self.in_use[req] = None
+        if task is not None and task.events is not None:
+            task.step("get request from fc->unused_list")
+
+    def dismiss(self, req: Request) -> None:
+        """It never had a slot, and needs none any more."""
+        self.connection.timeouts.stop(req)
+        req.reset()
+        self.free.append(req)
 
     def take(self, task: Task | None, args: Args) -> Request:
-        """A request out of the pool."""
+        """A request out of the pool, where there is room."""
         req = self.free.pop() if self.free else Request()
         self.in_use[req] = None
         req.args = args

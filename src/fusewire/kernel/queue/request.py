@@ -107,7 +107,7 @@ class Request:
     ``caller`` is who waits for the answer (None once it left, and for background requests); ``reader`` the task that read
     it; ``locked`` is set while a page is copied and nothing may take the caller's memory away; ``aborted`` tells a copier
     to stop; ``error`` is 0 or a positive errno, ``answered`` the length of the answer's body in bytes; ``created`` when it
-    was queued, in nanoseconds; ``key`` its place in the order in which all came.
+    was asked for, in nanoseconds (0: not yet known); ``key`` its place in the order in which all came.
     """
 
     __slots__ = (

@@ -108,6 +108,14 @@ class WaitQueue:
             if waiter.exclusive:
                 break
 
+    def wake_task(self, task: Task) -> None:
+        """Wake this one, if it sleeps here, and nobody else."""
+        for waiter in self.waiters:
+            if waiter.task is task:
+                self.waiters.remove(waiter)
+                waiter.wake()
+                break
+
     def wake_all(self) -> None:
         """Wake everyone."""
         waiters = self.waiters

@@ -108,7 +108,8 @@ class FuseSuper(FuseNotify):
             background = self.connection.background
             background.set_limits(out.max_background or 12, out.congestion_threshold or 9)
         if self.flags & InitFlag.REQUEST_TIMEOUT and out.request_timeout:
-            self.connection.timeouts.set_limit(out.request_timeout)
+            mine = self.connection.timeouts.limit / 1e9
+            self.connection.timeouts.set_limit(min(mine or out.request_timeout, out.request_timeout))
         minor = min(KERNEL_MINOR_VERSION, out.minor)
         self.old = minor < COMPAT_MINOR
         self.connection.initialize(Dialect(minor, flags), max(PAGE_SIZE, out.max_write))

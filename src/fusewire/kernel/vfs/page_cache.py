@@ -42,7 +42,7 @@ class Io:
         if self.args is None:
             return (self.sender,)
         fc = self.connection
-        for req in fc.unused_list.in_use:
+        for req in fc.under_way():
             if req.args is self.args:
                 return None if req in fc.timeouts.deadlines else fc.answerers(req)
         return fc.serving()
