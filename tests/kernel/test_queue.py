@@ -522,6 +522,7 @@ def test_time_limits_have_one_timer_however_many_requests_take_the_place_of_expi
     def background() -> Request:
         req = Request()
         req.background = True
+        req.state = State.PROCESSING
         return req
 
     now, timers = 0, []
