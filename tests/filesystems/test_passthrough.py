@@ -22,6 +22,7 @@ import pytest
 
 from fusewire import Kernel, Process, Session
 from fusewire.filesystems import PassthroughFS
+from fusewire.filesystems.passthrough.numbers import Numbers
 from fusewire.wire import layouts as L
 from fusewire.wire.codec import (
     Message,
@@ -320,6 +321,63 @@ def test_the_kernel_is_asked_to_forget_before_descriptors_run_out(
 def test_a_source_that_cannot_be_mirrored_is_refused(source: Path, name: str, error: type[OSError]) -> None:
     with pytest.raises(error, match=f"cannot mirror .*{name}"):
         PassthroughFS(source / name)
+
+
+@pytest.fixture
+def system() -> Iterator[Client]:
+    """The whole machine mirrored, with other filesystems mounted below."""
+    if not (os.path.ismount("/proc") and os.path.ismount("/sys")):
+        pytest.skip("needs /proc and /sys")
+    client = Client(PassthroughFS("/"))
+    yield client
+    client.session.destroy()
+
+
+def shown(client: Client, name: bytes, parent: int = ROOT) -> int:
+    return int(client.ask(Opcode.LOOKUP, parent, names=(name,)).structs[0].attr.ino)
+
+
+def test_equal_numbers_of_two_filesystems_are_shown_as_different_ones(system: Client) -> None:
+    assert os.stat("/proc").st_ino == os.stat("/sys").st_ino
+    assert shown(system, b"proc") != shown(system, b"sys")
+    assert shown(system, b"etc") == os.stat("/etc").st_ino
+
+
+def test_every_request_shows_the_same_number_of_an_inode(system: Client) -> None:
+    proc = system.lookup(b"proc")
+    number, nodeid = shown(system, b"version", proc), system.lookup(b"version", proc)
+    assert number != os.stat("/proc/version").st_ino
+    assert system.ask(Opcode.GETATTR, nodeid, L.GetattrIn()).structs[0].attr.ino == number
+    assert system.ask(Opcode.STATX, nodeid, L.StatxIn(0, 0, 0, 0, 0x7FF)).structs[0].stat.ino == number
+    fh = system.ask(Opcode.OPENDIR, proc, L.OpenIn()).structs[0].fh
+    listed, offset = {}, 0
+    while data := system.ask(Opcode.READDIR, proc, L.ReadIn(fh, offset, 1 << 16)).data:
+        for name, dirent in iter_dirents(data):
+            listed[name], offset = dirent.ino, dirent.off
+    assert listed[b"version"] == number
+
+
+def test_numbers_without_room_beside_their_filesystems_are_counted_out() -> None:
+    numbers = Numbers(device=1)
+    large = (1 << 64) - 1
+    first = [
+        numbers.shown(1, 7),
+        numbers.shown(1, large),
+        numbers.shown(2, 7),
+        numbers.shown(2, large),
+        numbers.shown(3, 7),
+    ]
+    again = [
+        numbers.shown(1, 7),
+        numbers.shown(1, large),
+        numbers.shown(2, 7),
+        numbers.shown(2, large),
+        numbers.shown(3, 7),
+    ]
+    assert first == again
+    assert len(set(first)) == len(first)
+    assert first[0] == 7
+    assert max(first) < 1 << 64
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

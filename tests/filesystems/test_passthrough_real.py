@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -147,6 +148,22 @@ def test_the_birth_time_is_the_hosts(one: RealMount, base: Path) -> None:
     assert one.sh("touch f; stat -c %w f") == subprocess.check_output(
         ["stat", "-c", "%w", base / "source/f"], text=True
     )
+
+
+def test_tar_keeps_files_of_two_filesystems_apart(base: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        for name in ("sub", "sub2"):
+            path = base / "source" / name
+            path.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "none", path], check=True)
+            stack.callback(subprocess.run, ["umount", path], check=True)
+            (path / "a").write_text(name)
+            (path / "b").hardlink_to(path / "a")
+        mounted = stack.enter_context(real_mount(base / "mnt", daemon(base)))
+        mounted.sh("tar cf ../x.tar sub sub2; mkdir ../out; tar xf ../x.tar -C ../out")
+        assert (base / "out/sub/b").read_text() == "sub"
+        assert (base / "out/sub2/b").read_text() == "sub2"
+        assert (base / "out/sub2/b").samefile(base / "out/sub2/a")
 
 
 def test_file_flags_are_the_hosts(one: RealMount, base: Path) -> None:

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ...daemon import (
     Attributes,
@@ -23,9 +23,9 @@ from ...daemon import (
 )
 from . import syscalls
 from .backing import Backing
-from .directory import Raw, Stream
+from .directory import Stream
 from .locks import Locks
-from .nodes import ROOT, Node, check_name, open_at
+from .nodes import Node, check_name, open_at
 from .tree import Tree, has_suid_or_sgid
 
 # Of the caller's open flags, what the file behind is opened with. The rest the kernel has dealt with: O_DIRECT would want
@@ -103,7 +103,7 @@ class PassthroughFS(Tree):
             if node.kind != stat.S_IFREG:
                 raise FileExistsError(errno.EEXIST, "something else was made there meanwhile")
             fd = self._as_caller(lambda: open_at(node.path, flags & _OPEN_FLAGS))
-            return Entry(Attributes.of(os.fstat(fd)), node.nodeid), self._opened(node, fd, flags)
+            return Entry(Attributes.of(os.fstat(fd), node.ino), node.nodeid), self._opened(node, fd, flags)
         except OSError:
             self.forget(node.nodeid, 1)
             raise
@@ -209,26 +209,21 @@ class PassthroughFS(Tree):
         return Opened(stream.fd)
 
     def readdir(self, ino: int, fh: int, offset: int) -> Iterable[DirEntry]:
-        for name, child, kind, behind in self._raw(ino, fh, offset):
+        entries = self._streams[fh].read(offset)
+        for name, child, kind, behind in self._nodes.listed(self._nodes[ino], entries):
             yield DirEntry(name, child, kind << 12, behind)
 
     def readdirplus(self, ino: int, fh: int, offset: int) -> Iterable[DirEntry]:
         directory = self._nodes[ino]
-        for name, number, kind, cookie in self._raw(ino, fh, offset):
+        for name, number, kind, cookie in self._nodes.listed(directory, self._streams[fh].read(offset)):
             entry = None
             if name not in (b".", b".."):
                 with contextlib.suppress(
                     OSError
                 ):  # removed meanwhile, or no descriptor left: the kernel asks by itself
                     entry = self._look(directory, name)
+                    number = entry.attributes.ino  # of a mountpoint, the host lists what is beneath
             yield DirEntry(name, number, kind << 12, cookie, entry)
-
-    def _raw(self, ino: int, fh: int, offset: int) -> Iterator[Raw]:
-        """What the host lists. What lies above the source is nobody's business: its ``..`` is itself."""
-        for entry in self._streams[fh].read(offset):
-            if ino == ROOT and entry[0] == b"..":
-                entry = (b"..", self._nodes.root.key[1], *entry[2:])
-            yield entry
 
     def releasedir(self, ino: int, fh: int, flags: int) -> None:
         os.close(self._streams.pop(fh).fd)

@@ -12,6 +12,10 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Iterable, Iterator
+
+from .directory import Raw
+from .numbers import Numbers
 
 log = logging.getLogger("fusewire.passthrough")
 
@@ -20,20 +24,21 @@ Key = tuple[int, int]
 
 
 class Node:
-    """An inode of the source.
+    """An inode of the source; ``ino`` is the number that is shown.
 
     ``path`` leads to it through ``fd``, for calls that do not take an O_PATH descriptor; ``kind`` is its S_IF* type.
     ``opens`` counts its open files, all of them through ``backing_id`` (0: ordinary reads and writes). ``lock_files`` are
     the open file descriptions that stand for owners of POSIX locks.
     """
 
-    __slots__ = ("backing_id", "fd", "key", "kind", "lock_files", "nlookup", "nodeid", "opens", "path")
+    __slots__ = ("backing_id", "fd", "ino", "key", "kind", "lock_files", "nlookup", "nodeid", "opens", "path")
 
-    def __init__(self, nodeid: int, fd: int, st: os.stat_result) -> None:
+    def __init__(self, nodeid: int, fd: int, st: os.stat_result, ino: int) -> None:
         self.nodeid = nodeid
         self.fd = fd
         self.path = b"/proc/self/fd/%d" % fd
         self.key = (st.st_dev, st.st_ino)
+        self.ino = ino
         self.kind = stat.S_IFMT(st.st_mode)
         self.nlookup = 0
         self.opens = 0
@@ -53,7 +58,9 @@ class Nodes:
 
     def __init__(self, root_fd: int) -> None:
         self._lock = threading.Lock()
-        self.root = Node(ROOT, root_fd, os.fstat(root_fd))
+        st = os.fstat(root_fd)
+        self._numbers = Numbers(st.st_dev)
+        self.root = self._new(ROOT, root_fd, st)
         self.root.nlookup = 1
         self._by_id = {ROOT: self.root}
         self._by_key: dict[Key, Node] = {self.root.key: self.root}
@@ -80,11 +87,21 @@ class Nodes:
             known = node is not None
             if node is None:
                 self._last += 1
-                node = self._by_id[self._last] = self._by_key[key] = Node(self._last, fd, st)
+                node = self._by_id[self._last] = self._by_key[key] = self._new(self._last, fd, st)
             node.nlookup += 1
         if known:
             os.close(fd)
         return node
+
+    def _new(self, nodeid: int, fd: int, st: os.stat_result) -> Node:
+        return Node(nodeid, fd, st, self._numbers.shown(st.st_dev, st.st_ino))
+
+    def listed(self, directory: Node, entries: Iterable[Raw]) -> Iterator[Raw]:
+        """Directory entries, with the numbers that are shown. What lies above the root is nobody's business: its ``..`` is
+        itself."""
+        device, shown, is_root = directory.key[0], self._numbers.shown, directory is self.root
+        for name, ino, kind, behind in entries:
+            yield name, self.root.ino if is_root and name == b".." else shown(device, ino), kind, behind
 
     def forget(self, nodeid: int, nlookup: int) -> None:
         """Give back references; the inode's descriptor is closed with the last."""

@@ -98,7 +98,7 @@ class Tree(Operations):
         node = self._nodes.refer(fd, st)
         if len(self._nodes) > self._plenty:
             self._make_room()
-        return Entry(Attributes.of(st), node.nodeid, attr_timeout=0.0 if has_suid_or_sgid(st) else None)
+        return Entry(Attributes.of(st, node.ino), node.nodeid, attr_timeout=0.0 if has_suid_or_sgid(st) else None)
 
     def _make_room(self) -> None:
         """Descriptors run short: have the kernel forget inodes that it only remembers (7.45), some at a time."""
@@ -171,7 +171,7 @@ class Tree(Operations):
         if has_suid_or_sgid(st):
             with contextlib.suppress(OSError):  # not every transport takes notifications
                 self.session.notify.inval_inode(node.nodeid, -1)
-        return Attributes.of(st)
+        return Attributes.of(st, node.ino)
 
     def setattr(self, ino: int, changes: Changes, fh: int | None) -> Attributes:
         node = self._nodes[ino]
@@ -193,10 +193,11 @@ class Tree(Operations):
             os.truncate(node.path if fh is None else fh, size)
 
     def statx(self, ino: int, fh: int | None, flags: int, mask: int) -> Statx:
-        raw = syscalls.statx(self._nodes[ino].fd, flags, mask & _STATX_KNOWN)
+        node = self._nodes[ino]
+        raw = syscalls.statx(node.fd, flags, mask & _STATX_KNOWN)
         fields = _STATX.unpack_from(raw)
         times = [fields[at : at + 3] for at in range(12, 24, 3)]
-        return Statx(fields[0] & _STATX_KNOWN, *fields[1:12], *times, *fields[24:])
+        return Statx(fields[0] & _STATX_KNOWN, *fields[1:12], *times, *fields[24:])._replace(ino=node.ino)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
         path = self._nodes[ino].path
