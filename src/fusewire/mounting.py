@@ -92,7 +92,7 @@ class Mounted:
                 raise
             self.session.initialized.clear()
             channel, waits = DevFuse(fusermount.mount(self.path, options)), False
-        self.number = mounts.mount_at(self.path) or 0
+        self.number = self.session.number = mounts.mount_at(self.path) or 0
         self._mounting = False
         if not waits:
             self._start(channel)

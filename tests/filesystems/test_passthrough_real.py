@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -164,6 +165,45 @@ def test_tar_keeps_files_of_two_filesystems_apart(base: Path) -> None:
         assert (base / "out/sub/b").read_text() == "sub"
         assert (base / "out/sub2/b").read_text() == "sub2"
         assert (base / "out/sub2/b").samefile(base / "out/sub2/a")
+
+
+def test_a_mirror_of_its_own_mountpoint_can_still_be_unmounted(base: Path) -> None:
+    path = base / "source" / "mnt"
+    path.mkdir()
+    (base / "source" / "file").touch()
+    with real_mount(path, daemon(base)) as mounted:
+        # The working directory must not be what keeps it busy.
+        listed = subprocess.run(["ls", "-l", path], capture_output=True, text=True, timeout=60)
+        assert "file" in listed.stdout
+        assert os.strerror(errno.ELOOP) in listed.stderr
+        subprocess.run(["umount", path], check=True, timeout=60)
+        assert mounted.daemon.wait(timeout=60) == 0
+
+
+def test_a_directory_is_shown_as_the_mount_that_leads_to_it_has_it(base: Path) -> None:
+    source = base / "source"
+    for name in ("one/sub", "two", "whole"):
+        (source / name).mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+
+        def mount(*arguments: str | Path) -> None:
+            subprocess.run(["mount", *arguments], check=True)
+            stack.callback(subprocess.run, ["umount", arguments[-1]], check=True)
+
+        mount("-t", "tmpfs", "none", source / "one/sub")
+        mount("--bind", source / "one", source / "two")
+        mount("--bind", source, source / "whole")
+        (source / "one/sub/file").touch()
+        mounted = stack.enter_context(real_mount(base / "mnt", daemon(base)))
+        assert mounted.sh("ls one/sub two/sub whole").split() == [
+            "one/sub:",
+            "file",
+            "two/sub:",
+            "whole:",
+            "one",
+            "two",
+            "whole",
+        ]
 
 
 def test_file_flags_are_the_hosts(one: RealMount, base: Path) -> None:

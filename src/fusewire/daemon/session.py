@@ -72,6 +72,7 @@ class Session:
                 )
         self.notify = Notifier()
         self.backing: Backing | None = None  # set by the transport that can
+        self.number = 0  # the connection's, which is the minor of the mount's st_dev; 0 where no mount of ours is seen
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
         self.events: EventStream | None = None

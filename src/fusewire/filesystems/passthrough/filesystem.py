@@ -46,6 +46,9 @@ class PassthroughFS(Tree):
     says at debug level which it is. Threads that serve it get a umask and working directory of their own (``caller``).
 
     ``entry_timeout`` and ``attr_timeout`` (seconds) say how soon changes made on the host itself are seen.
+    Other filesystems mounted below ``source`` are shown, their files by other inode numbers than their own (``numbers``); a
+    directory that the mirror itself is mounted on gives ELOOP. What the kernel remembers of them keeps them from being
+    unmounted.
     Each inode that the kernel remembers takes a descriptor. The soft limit is raised to the hard one, and when that comes
     near, the kernel is asked to forget (7.45, Linux 6.18); where it does not, calls fail with ENFILE at the limit.
     Raises OSError where ``source`` is missing, cannot be opened, or is no directory.
@@ -93,7 +96,7 @@ class PassthroughFS(Tree):
             if flags & os.O_EXCL:
                 raise
             return self._open_existing(directory, name, flags)
-        return self._created(fd, flags)
+        return self._created(directory, fd, flags)
 
     def _open_existing(self, directory: Node, name: bytes, flags: int) -> tuple[Entry, Opened]:
         """The kernel thought there was no such file, so it has checked nothing: the host does, for the caller."""
@@ -112,11 +115,11 @@ class PassthroughFS(Tree):
         directory = self._nodes[parent]
         unnamed = flags & (_OPEN_FLAGS & ~os.O_TRUNC | os.O_EXCL) | os.O_TMPFILE
         fd = self._as_caller(lambda: open_at(b".", unnamed, stat.S_IMODE(mode), directory.fd))
-        return self._created(fd, flags)
+        return self._created(directory, fd, flags)
 
-    def _created(self, fd: int, flags: int) -> tuple[Entry, Opened]:
+    def _created(self, directory: Node, fd: int, flags: int) -> tuple[Entry, Opened]:
         try:
-            entry = self._refer(open_at(b"/proc/self/fd/%d" % fd, os.O_PATH))
+            entry = self._refer(open_at(b"/proc/self/fd/%d" % fd, os.O_PATH), directory.mount)
         except OSError:
             os.close(fd)
             raise

@@ -1,7 +1,8 @@
-"""Inodes that the kernel knows: an O_PATH descriptor each, found by device and inode number, never by path.
+"""Inodes that the kernel knows: an O_PATH descriptor each, found by mount, device and inode number, never by path.
 
 The descriptor is what makes this safe: it stays with its inode whatever is renamed, and while it is open the inode's number
-cannot go to another file.
+cannot go to another file. The mount is the one it was reached by: by another (a bind mount) the same directory may have
+other filesystems mounted in it, or be read-only.
 """
 
 from __future__ import annotations
@@ -14,30 +15,32 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator
 
+from . import syscalls
 from .directory import Raw
 from .numbers import Numbers
 
 log = logging.getLogger("fusewire.passthrough")
 
 ROOT = 1
-Key = tuple[int, int]
+Key = tuple[int, int, int]
 
 
 class Node:
-    """An inode of the source; ``ino`` is the number that is shown.
+    """An inode of the source; ``ino`` is the number that is shown, ``mount`` the number of its mount.
 
     ``path`` leads to it through ``fd``, for calls that do not take an O_PATH descriptor; ``kind`` is its S_IF* type.
     ``opens`` counts its open files, all of them through ``backing_id`` (0: ordinary reads and writes). ``lock_files`` are
     the open file descriptions that stand for owners of POSIX locks.
     """
 
-    __slots__ = ("backing_id", "fd", "ino", "key", "kind", "lock_files", "nlookup", "nodeid", "opens", "path")
+    __slots__ = ("backing_id", "fd", "ino", "key", "kind", "lock_files", "mount", "nlookup", "nodeid", "opens", "path")
 
-    def __init__(self, nodeid: int, fd: int, st: os.stat_result, ino: int) -> None:
+    def __init__(self, nodeid: int, fd: int, st: os.stat_result, mount: int, ino: int) -> None:
         self.nodeid = nodeid
         self.fd = fd
         self.path = b"/proc/self/fd/%d" % fd
-        self.key = (st.st_dev, st.st_ino)
+        self.mount = mount
+        self.key = (mount, st.st_dev, st.st_ino)
         self.ino = ino
         self.kind = stat.S_IFMT(st.st_mode)
         self.nlookup = 0
@@ -60,7 +63,7 @@ class Nodes:
         self._lock = threading.Lock()
         st = os.fstat(root_fd)
         self._numbers = Numbers(st.st_dev)
-        self.root = self._new(ROOT, root_fd, st)
+        self.root = self._new(ROOT, root_fd, st, syscalls.mount_of(root_fd)[1])
         self.root.nlookup = 1
         self._by_id = {ROOT: self.root}
         self._by_key: dict[Key, Node] = {self.root.key: self.root}
@@ -76,30 +79,30 @@ class Nodes:
         except KeyError:
             raise OSError(errno.ESTALE, f"inode {nodeid} is forgotten") from None
 
-    def refer(self, fd: int, st: os.stat_result) -> Node:
+    def refer(self, fd: int, st: os.stat_result, mount: int) -> Node:
         """The inode behind an O_PATH descriptor, with one more reference. The descriptor is the table's from here on.
 
         It is open while the table is searched, which is why the number in ``st`` cannot mean anything else.
         """
-        key = (st.st_dev, st.st_ino)
+        key = (mount, st.st_dev, st.st_ino)
         with self._lock:
             node = self._by_key.get(key)
             known = node is not None
             if node is None:
                 self._last += 1
-                node = self._by_id[self._last] = self._by_key[key] = self._new(self._last, fd, st)
+                node = self._by_id[self._last] = self._by_key[key] = self._new(self._last, fd, st, mount)
             node.nlookup += 1
         if known:
             os.close(fd)
         return node
 
-    def _new(self, nodeid: int, fd: int, st: os.stat_result) -> Node:
-        return Node(nodeid, fd, st, self._numbers.shown(st.st_dev, st.st_ino))
+    def _new(self, nodeid: int, fd: int, st: os.stat_result, mount: int) -> Node:
+        return Node(nodeid, fd, st, mount, self._numbers.shown(st.st_dev, st.st_ino))
 
     def listed(self, directory: Node, entries: Iterable[Raw]) -> Iterator[Raw]:
         """Directory entries, with the numbers that are shown. What lies above the root is nobody's business: its ``..`` is
         itself."""
-        device, shown, is_root = directory.key[0], self._numbers.shown, directory is self.root
+        device, shown, is_root = directory.key[1], self._numbers.shown, directory is self.root
         for name, ino, kind, behind in entries:
             yield name, self.root.ino if is_root and name == b".." else shown(device, ino), kind, behind
 

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 AT_FDCWD = -100  # openat(2)
 AT_EMPTY_PATH = 0x1000
+AT_STATX_DONT_SYNC = 0x4000  # statx(2)
+STATX_MNT_ID = 0x1000
+RESOLVE_NO_XDEV = 1  # openat2(2)
 CLONE_FS = 0x200  # unshare(2)
 UTIME_NOW = (1 << 30) - 1  # utimensat(2)
 UTIME_OMIT = (1 << 30) - 2
@@ -21,6 +24,13 @@ _CAPABILITY_VERSION_3 = 0x20080522  # capset(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 _off_t = ctypes.c_int64
 _SYS_SETGROUPS = {"x86_64": 116, "ppc64le": 81, "s390x": 206, "i686": 206, "armv7l": 206}.get(os.uname().machine, 159)
+
+
+_SYS_OPENAT2 = 437  # on every architecture of the table above
+_openat2 = ctypes.CFUNCTYPE(
+    ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, use_errno=True
+)(("syscall", _libc))
+_open_how = struct.Struct("=QQQ").pack
 
 
 class _Timespec(ctypes.Structure):
@@ -75,6 +85,18 @@ def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> N
     _checked(_libc.renameat2(olddir, old, newdir, new, flags))
 
 
+def openat2(dir_fd: int, path: bytes, flags: int, resolve: int) -> int:
+    """openat2(2), close-on-exec; since Linux 5.6."""
+    return _checked(_openat2(_SYS_OPENAT2, dir_fd, path, _open_how(flags | os.O_CLOEXEC, 0, resolve), 24))
+
+
+def mount_of(fd: int) -> tuple[int, int]:
+    """The st_dev of an open file and the number of the mount it was reached by (0 before Linux 5.8). Asks no daemon."""
+    raw = statx(fd, AT_STATX_DONT_SYNC, STATX_MNT_ID)
+    major, minor, mount_id = _unpack_mount(raw, 136)
+    return os.makedev(major, minor), mount_id
+
+
 def statx(fd: int, flags: int, mask: int) -> bytes:
     """statx(2) of an open file, O_PATH included; the 256 bytes of ``struct statx``."""
     buffer = ctypes.create_string_buffer(256)
@@ -82,6 +104,7 @@ def statx(fd: int, flags: int, mask: int) -> bytes:
     return buffer.raw
 
 
+_unpack_mount = struct.Struct("=IIQ").unpack_from  # stx_dev_major, stx_dev_minor, stx_mnt_id
 _unpack_dirent = struct.Struct("=QqHB").unpack_from  # d_ino, d_off, d_reclen, d_type; then the name
 
 

@@ -36,6 +36,8 @@ log = logging.getLogger("fusewire.passthrough")
 T = TypeVar("T")
 
 _NODE_FLAGS = os.O_PATH | os.O_NOFOLLOW
+# A mount is crossed; openat2(2) is not there, or a sandbox forbids it; a signal came; descriptors ran out.
+_NOT_SO_SIMPLE = (errno.EXDEV, errno.ENOSYS, errno.EPERM, errno.EINTR, errno.EMFILE)
 _PRUNED_AT_ONCE = 1024
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
 
@@ -86,16 +88,37 @@ class Tree(Operations):
 
     def _look(self, parent: Node, name: bytes) -> Entry:
         """One component, no symbolic link followed: the descriptor it gives is the truth, and the name is done with."""
-        return self._refer(open_at(name, _NODE_FLAGS, dir_fd=parent.fd))
+        try:
+            fd, mount = syscalls.openat2(parent.fd, name, _NODE_FLAGS, syscalls.RESOLVE_NO_XDEV), parent.mount
+        except OSError as error:
+            if error.errno not in _NOT_SO_SIMPLE:
+                raise
+            fd, mount = self._cross(parent, name)
+        return self._refer(fd, mount)
 
-    def _refer(self, fd: int) -> Entry:
-        """The entry of an O_PATH descriptor."""
+    def _cross(self, parent: Node, name: bytes) -> tuple[int, int]:
+        """A name that another filesystem may be mounted on: a descriptor of what is seen there, and its mount.
+
+        Not of our own mount: we would be asked about it while we answer, and it could not be unmounted any more.
+        """
+        fd = open_at(name, _NODE_FLAGS, dir_fd=parent.fd)
+        try:
+            device, mount = syscalls.mount_of(fd)
+            if self.session.number and device == os.makedev(0, self.session.number):
+                raise OSError(errno.ELOOP, "the mirror itself is mounted there")
+        except OSError:
+            os.close(fd)
+            raise
+        return fd, mount
+
+    def _refer(self, fd: int, mount: int) -> Entry:
+        """The entry of an O_PATH descriptor, reached by ``mount``."""
         try:
             st = os.fstat(fd)
         except OSError:
             os.close(fd)
             raise
-        node = self._nodes.refer(fd, st)
+        node = self._nodes.refer(fd, st, mount)
         if len(self._nodes) > self._plenty:
             self._make_room()
         return Entry(Attributes.of(st, node.ino), node.nodeid, attr_timeout=0.0 if has_suid_or_sgid(st) else None)
@@ -140,7 +163,7 @@ class Tree(Operations):
         """Also gives a file of O_TMPFILE its name."""
         node, directory = self._nodes[ino], self._nodes[newparent]
         os.link(node.path, check_name(newname), dst_dir_fd=directory.fd, follow_symlinks=True)
-        return self._refer(open_at(node.path, os.O_PATH))
+        return self._refer(open_at(node.path, os.O_PATH), node.mount)
 
     def unlink(self, parent: int, name: bytes) -> None:
         os.unlink(check_name(name), dir_fd=self._nodes[parent].fd)
