@@ -16,12 +16,22 @@ from . import syscalls
 
 
 class Identity:
-    """The daemon's own identity, to put others on over it. ``privileged``: whether it may act as other users at all."""
+    """The daemon's own identity, to put others on over it. ``privileged``: whether it may act as other users at all.
+
+    A daemon may give up its privileges while it serves (``MountOptions.user``): then it is another, and is looked at anew.
+    """
 
     def __init__(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
         self.uid, self.gid, self.groups = os.geteuid(), os.getegid(), os.getgroups()
         self.effective, self._permitted, self._inheritable = syscalls.capabilities()
         self.privileged = self._has(syscalls.CAP_SETUID) and self._has(syscalls.CAP_SETGID)
+
+    def _look_again(self) -> None:
+        if os.geteuid() != self.uid:
+            self._look()
 
     def _has(self, capability: int) -> bool:
         return bool(self.effective & 1 << capability)
@@ -32,6 +42,7 @@ class Identity:
 
         A daemon without privileges stays who it is.
         """
+        self._look_again()
         if not self.privileged or (uid == self.uid and gid == self.gid):
             yield
             return
@@ -41,13 +52,16 @@ class Identity:
             syscalls.setfsuid(uid)  # last: it gives up capabilities
             yield
         finally:
+            self._look_again()
             syscalls.setfsuid(self.uid)
             syscalls.setfsgid(self.gid)
-            syscalls.setgroups(self.groups)
+            if self.privileged:
+                syscalls.setgroups(self.groups)
 
     @contextlib.contextmanager
     def without_fsetid(self) -> Iterator[None]:
         """Change contents as someone whom no set-user-ID bit survives: the host clears it, atomically with the change."""
+        self._look_again()
         if not self._has(syscalls.CAP_FSETID):
             yield
             return
