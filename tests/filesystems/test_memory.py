@@ -620,6 +620,87 @@ def test_fallocate_takes_all_or_nothing(small: Client) -> None:
     assert small.write(ino, b"x" * 4 * PAGE) == 4 * PAGE
 
 
+def until_full(make: Callable[[int], object]) -> int:
+    """How many could be made."""
+    for number in itertools.count():
+        try:
+            make(number)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return number
+        assert number < 20_000, "it is never full"
+    raise AssertionError
+
+
+def free_inodes(client: Client) -> int:
+    return int(client.ask(Opcode.STATFS, 1).structs[0].st.ffree)
+
+
+def test_as_many_files_can_be_made_as_statfs_says(small: Client) -> None:
+    free = free_inodes(small)
+    assert until_full(lambda number: small.create(b"%d" % number)) == free
+    assert free_inodes(small) == 0
+    small.unlink(b"0")
+    assert free_inodes(small) == 0  # the kernel still has it
+    small.forget(2)
+    small.mkdir(b"d")
+
+
+def test_a_name_counts_without_an_inode_too(small: Client) -> None:
+    free, ino = free_inodes(small), small.create(b"f").ino
+    assert until_full(lambda number: small.link(ino, b"%d" % number)) < free * 4
+    small.rename(b"f", b"renamed")  # takes nothing
+    small.rename(b"renamed", b"0")  # the same file: nothing happens
+    small.unlink(b"renamed")
+    small.link(ino, b"again")
+
+
+def test_where_symbolic_links_lead_counts(small: Client) -> None:
+    target = b"x" * 4000
+    made = until_full(lambda number: small.ask(Opcode.SYMLINK, 1, names=(b"%d" % number, target)))
+    assert made * len(target) < 1 << 20
+
+
+def test_extended_attributes_count_until_they_are_removed(small: Client) -> None:
+    ino, value = small.create(b"f").ino, bytes(60_000)
+    made = until_full(lambda number: small.setxattr(ino, b"user.%d" % number, value))
+    assert 10 < made < 20
+    small.setxattr(ino, b"user.0", value)  # takes the place of what is there
+    small.ask(Opcode.REMOVEXATTR, ino, names=(b"user.0",))
+    small.setxattr(ino, b"user.new", value)
+
+
+def test_inherited_acls_count(small: Client) -> None:
+    users = [(acl.USER, 7, uid) for uid in range(5000)]
+    others = [(tag, 7, 0) for tag in (acl.GROUP_OBJ, acl.MASK, acl.OTHER)]
+    small.setxattr(1, acl.DEFAULT, acl.pack([(acl.USER_OBJ, 7, 0), *users, *others]))
+    assert until_full(lambda number: small.create(b"%d" % number)) < 30
+
+
+def test_nothing_is_left_of_the_limit_when_all_is_gone(client: Client) -> None:
+    before = client.filesystem._metadata.used
+    one, other = client.create(b"one").ino, client.create(b"other").ino
+    client.setxattr(one, b"user.a", b"value")
+    client.setxattr(one, b"user.a", b"another value")
+    client.setxattr(other, b"security.capability", bytes(20))
+    client.write(other, b"which is dropped now")
+    client.link(one, b"link")
+    client.rename(b"link", b"other")
+    client.rename(b"one", b"moved", flags=4)  # RENAME_WHITEOUT
+    for name in (b"one", b"other", b"moved"):
+        client.unlink(name)
+    client.forget(one, 2)
+    client.forget(other)
+    assert client.filesystem._metadata.used == before
+    assert list(client.filesystem.nodes) == [1]
+
+
+def test_what_is_there_from_the_start_fits_or_is_refused() -> None:
+    with pytest.raises(OSError, match="large does not fit"):
+        MemoryFS({"large": bytes(3 * PAGE)}, size=2 * PAGE)
+
+
 def test_statfs_shows_the_limit_and_what_is_left(small: Client) -> None:
     small.write(small.create(b"f").ino, b"x")
     shown = small.ask(Opcode.STATFS, 1).structs[0].st

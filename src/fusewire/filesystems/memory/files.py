@@ -23,7 +23,7 @@ from ...daemon import (
 from . import acl, pages
 from .inodes import SUID_SGID, Inodes
 from .names import OPENED
-from .nodes import Directory, File, Node, Symlink, error
+from .nodes import INODE, NAME, Directory, File, Node, Symlink, error
 
 # fallocate(2), <linux/falloc.h>
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 16
@@ -189,7 +189,8 @@ class Files(Inodes):
 
     def statfs(self, ino: int) -> StatFS:
         free = self._space.free
-        return StatFS(self._space.capacity, free, free, len(self.nodes) + free, free)
+        files = self._metadata.free // (INODE + NAME)
+        return StatFS(self._space.capacity, free, free, len(self.nodes) + files, files)
 
 
 def _sx_time(ns: int) -> SxTime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -20,9 +21,10 @@ class MemoryFS(Names, Directories, Files, ExtendedAttributes, Locking):
     """A filesystem in memory: files, directories, links, devices, extended attributes, ACLs and locks, as POSIX and Linux
     have them. What is made belongs to whoever makes it; access is the kernel's to check (``default_permissions``).
 
-    ``files``: what is there from the start, paths to contents; directories above them are made. ``size``: how many bytes
-    of contents it holds, in pages of 4 KiB (None: half of the machine's memory); more raise OSError(ENOSPC).
-    ``nodes`` are the inodes by number.
+    ``files``: what is there from the start, paths to contents; directories above them are made. ``nodes`` are the inodes by
+    number. ``size``: how many bytes of contents it holds, in pages of 4 KiB (None: half of the machine's memory). All else
+    may take as much again, but always 1 MiB: an inode counts for 1 KiB, a name for 512 bytes, a symbolic link for what it
+    leads to, an extended attribute for name, value and 256 bytes. More raises OSError(ENOSPC).
     """
 
     def __init__(self, files: Mapping[str, bytes] | None = None, *, size: int | None = None) -> None:
@@ -41,4 +43,6 @@ class MemoryFS(Names, Directories, Files, ExtendedAttributes, Locking):
             directory = self._directory(directory.find(name).ino)
         node = File(self._number(), stat.S_IFREG | 0o644, uid, gid)
         self._add(directory, last, node)
+        if len(data) > self._space.free * pages.PAGE:
+            raise OSError(errno.ENOSPC, f"{path} does not fit: its {len(data)} bytes are more than is left of the size")
         pages.write(node, self._space, 0, data)

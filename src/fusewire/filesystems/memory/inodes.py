@@ -13,11 +13,12 @@ import threading
 
 from ...daemon import Attributes, Granted, InitFlag, Operations, Settings, current_request, posix_acl
 from . import acl, pages
-from .nodes import Directory, File, Node
+from .nodes import INODE, Directory, File, Node, xattr_charge
 
 ROOT = 1
 SUID_SGID = stat.S_ISUID | stat.S_ISGID
 CAPABILITY = b"security.capability"
+LEAST_METADATA = 1 << 20  # bytes
 
 
 class Inodes(Operations):
@@ -41,6 +42,8 @@ class Inodes(Operations):
             size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self._lock = threading.Lock()
         self._space = pages.Space(size // pages.PAGE)
+        self._metadata = pages.Space(max(size, LEAST_METADATA))
+        self._metadata.take(INODE)
         self._last = ROOT
         self._kernel_checks = False
         self._linkable: set[int] = set()  # files of O_TMPFILE, which have no name but may be given one
@@ -102,8 +105,7 @@ class Inodes(Operations):
         else:
             self._inherit(node, default, stat.S_IMODE(mode))
 
-    @staticmethod
-    def _inherit(node: Node, default: bytes, mode: int) -> None:
+    def _inherit(self, node: Node, default: bytes, mode: int) -> None:
         access = acl.inherited(acl.parse(default), mode)
         node.mode |= mode & ~0o777 | acl.permissions(access)
         xattrs = {}
@@ -112,6 +114,7 @@ class Inodes(Operations):
         if isinstance(node, Directory):
             xattrs[posix_acl.DEFAULT] = default
         node.xattrs = xattrs or None
+        node.charge += sum(xattr_charge(*pair) for pair in xattrs.items())
 
     def _unlinked(self, node: Node) -> None:
         """One name fewer leads to ``node``; a directory has but one."""
@@ -121,28 +124,50 @@ class Inodes(Operations):
     def _drop_if_unused(self, node: Node) -> None:
         if node.nlookup <= 0 and node.nlink <= 0 and self.nodes.pop(node.ino, None) is not None:
             self._linkable.discard(node.ino)
+            self._metadata.give(node.charge)
             if isinstance(node, File):
                 pages.free(node, self._space)
 
+    # -- extended attributes ----------------------------------------------------------------------------------------
+
+    def _put_xattr(self, node: Node, name: bytes, value: bytes) -> None:
+        """Raises OSError(ENOSPC); then nothing has changed."""
+        there = node.xattrs.get(name) if node.xattrs else None
+        more = xattr_charge(name, value) - (0 if there is None else xattr_charge(name, there))
+        self._metadata.take(more)
+        node.charge += more
+        if node.xattrs is None:
+            node.xattrs = {}
+        node.xattrs[name] = value
+
+    def _drop_xattr(self, node: Node, name: bytes) -> None:
+        """It is gone, if it was there."""
+        value = node.xattrs.pop(name, None) if node.xattrs else None
+        if value is None:
+            return
+        charge = xattr_charge(name, value)
+        node.charge -= charge
+        self._metadata.give(charge)
+        if not node.xattrs:
+            node.xattrs = None
+
     # -- set-ID bits ------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _kill_privileges(node: Node) -> None:
+    def _kill_privileges(self, node: Node) -> None:
         """What a write or a change of owner takes from a program. Without group execution, the set-group-ID bit was
         mandatory locking's once, and stays."""
         node.mode &= ~stat.S_ISUID
         if node.mode & stat.S_IXGRP:
             node.mode &= ~stat.S_ISGID
-        if node.xattrs:
-            node.xattrs.pop(CAPABILITY, None)
+        self._drop_xattr(node, CAPABILITY)
 
     def _written(self, node: Node, kill: bool) -> None:
         """Contents were changed: capabilities go in any case, set-ID bits where the caller may not keep them (``kill``)."""
         node.touch()
         if kill:
             self._kill_privileges(node)
-        elif node.xattrs:
-            node.xattrs.pop(CAPABILITY, None)
+        else:
+            self._drop_xattr(node, CAPABILITY)
 
     @staticmethod
     def _may_set_gid(node: Node) -> bool:

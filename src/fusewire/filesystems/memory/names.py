@@ -8,7 +8,7 @@ import stat
 
 from ...daemon import Entry, FOpenFlag, Opened, current_request
 from .inodes import Inodes
-from .nodes import Directory, File, Node, Symlink, check_length, error
+from .nodes import NAME, Directory, File, Node, Symlink, check_length, error
 
 # rename(2), <linux/fs.h>
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
@@ -53,6 +53,7 @@ class Names(Inodes):
         with self._lock:
             node = File(self._number(), stat.S_IFREG, request.uid, request.gid)
             self._adopt(node, self._directory(parent), mode, request.umask)
+            self._metadata.take(node.charge)
             node.nlink = 0
             node.opens = 1
             self.nodes[node.ino] = node
@@ -83,6 +84,7 @@ class Names(Inodes):
                 raise error(errno.EPERM)
             if node.nlink == 0 and ino not in self._linkable:
                 raise FileNotFoundError
+            self._metadata.take(NAME)
             self._linkable.discard(ino)
             directory.add(newname, node)
             node.nlink += 1
@@ -142,6 +144,7 @@ class Names(Inodes):
         else:
             old = target.replace(newname, node)
             old.ctime_ns = target.ctime_ns
+            self._metadata.give(NAME)
             self._unlinked(old)
         node.ctime_ns = target.ctime_ns
 
@@ -158,6 +161,7 @@ class Names(Inodes):
         request = current_request()
         node = Node(self._number(), stat.S_IFCHR, request.uid, request.gid)
         self._adopt(node, directory, 0, 0)
+        self._metadata.take(node.charge + NAME)
         self.nodes[node.ino] = node
         return node
 
@@ -193,11 +197,13 @@ class Names(Inodes):
         return self._granted(node)
 
     def _add(self, directory: Directory, name: bytes, node: Node) -> None:
+        self._metadata.take(node.charge + NAME)
         self.nodes[node.ino] = node
         directory.add(name, node)
 
     def _remove(self, directory: Directory, name: bytes) -> None:
         node = directory.remove(name)
+        self._metadata.give(NAME)
         node.ctime_ns = directory.ctime_ns
         self._unlinked(node)
 

@@ -22,22 +22,26 @@ from .locks import FileLocks
 
 NAME_MAX = 255
 BYTES_PER_NAME = 20  # a directory's size, as tmpfs shows it
+# What each counts for against the limit, in bytes: about what it takes.
+INODE, NAME, XATTR = 1024, 512, 256
 FIRST_COOKIE = 3  # 1 and 2 are "." and ".."
 
 
 class Node(Attributes):
     """An inode: a device, a FIFO, a socket, or what the classes below make of it.
 
-    ``nlookup``: references of the kernel's; ``opens``: open files; ``xattrs`` and ``locks`` are None until there are some.
+    ``nlookup``: references of the kernel's; ``opens``: open files; ``xattrs`` and ``locks`` are None until there are some;
+    ``charge``: what it counts for against the limit, without its names and its pages.
     """
 
-    __slots__ = ("locks", "nlookup", "opens", "xattrs")
+    __slots__ = ("charge", "locks", "nlookup", "opens", "xattrs")
 
     def __init__(self, ino: int, mode: int, uid: int, gid: int, rdev: int = 0) -> None:
         now = time_ns()
         super().__init__(ino, mode, 1, uid, gid, 0, rdev, now, now, now, now, 4096, 0)
         self.nlookup = 0
         self.opens = 0
+        self.charge = INODE
         self.xattrs: dict[bytes, bytes] | None = None
         self.locks: FileLocks | None = None
 
@@ -55,6 +59,7 @@ class Symlink(Node):
         super().__init__(ino, stat.S_IFLNK | 0o777, uid, gid)
         self.target = target
         self.size = len(target)
+        self.charge += len(target)
 
 
 class File(Node):
@@ -155,6 +160,11 @@ class Directory(Node):
             self._removed = 0
         start = bisect_right(listing, cookie, key=attrgetter("cookie")) if cookie >= FIRST_COOKIE else 0
         return islice(listing, start, len(listing))
+
+
+def xattr_charge(name: bytes, value: bytes) -> int:
+    """What an extended attribute counts for."""
+    return XATTR + len(name) + len(value)
 
 
 def error(number: int) -> OSError:

@@ -21,7 +21,7 @@ Data = bytes | bytearray | memoryview
 
 
 class Space:
-    """The filesystem's memory, in pages: ``capacity`` of them may be taken, ``used`` are."""
+    """A limit: ``capacity`` pages (of contents) or bytes (of all else) may be taken, ``used`` are."""
 
     __slots__ = ("capacity", "used")
 
@@ -31,18 +31,18 @@ class Space:
 
     @property
     def free(self) -> int:
-        """Pages that may still be taken."""
+        """What may still be taken."""
         return max(0, self.capacity - self.used)
 
-    def take(self, pages: int) -> None:
+    def take(self, count: int) -> None:
         """Raises OSError(ENOSPC) when there are not so many; then none is taken."""
-        if pages > self.capacity - self.used:
+        if count > self.capacity - self.used:
             raise no_space()
-        self.used += pages
+        self.used += count
 
-    def give(self, pages: int) -> None:
+    def give(self, count: int) -> None:
         """They are free again."""
-        self.used -= pages
+        self.used -= count
 
 
 def no_space() -> OSError:

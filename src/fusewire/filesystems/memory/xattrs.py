@@ -20,10 +20,10 @@ class ExtendedAttributes(Inodes):
     """Names of any kind; who may see and set which is the kernel's to say, but for listing ``trusted.``."""
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
-        xattrs = self._node(ino).xattrs
-        if xattrs is None or name not in xattrs:
+        value = (self._node(ino).xattrs or {}).get(name)
+        if value is None:
             raise error(errno.ENODATA)
-        return xattrs[name]
+        return value
 
     def listxattr(self, ino: int) -> list[bytes]:
         hide = current_request().uid != 0
@@ -47,7 +47,7 @@ class ExtendedAttributes(Inodes):
             else:
                 if name == posix_acl.DEFAULT:
                     _check_default_acl(node, value)
-                _set(node, name, value)
+                self._put_xattr(node, name, value)
             node.ctime_ns = time_ns()
 
     def removexattr(self, ino: int, name: bytes) -> None:
@@ -57,7 +57,7 @@ class ExtendedAttributes(Inodes):
                 if name in (posix_acl.ACCESS, posix_acl.DEFAULT):  # where there is no list, it is done
                     return
                 raise error(errno.ENODATA)
-            _remove(node, name)
+            self._drop_xattr(node, name)
             node.ctime_ns = time_ns()
 
     def _set_access_acl(self, node: Node, value: bytes) -> None:
@@ -65,29 +65,16 @@ class ExtendedAttributes(Inodes):
         if isinstance(node, Symlink):
             raise error(errno.EOPNOTSUPP)
         access = acl.parse(value)
+        if acl.is_minimal(access):
+            self._drop_xattr(node, posix_acl.ACCESS)
+        else:
+            self._put_xattr(node, posix_acl.ACCESS, value)
         node.mode = node.mode & ~0o777 | acl.permissions(access)
         if node.mode & stat.S_ISGID and not self._may_set_gid(node):
             node.mode &= ~stat.S_ISGID
-        if not acl.is_minimal(access):
-            _set(node, posix_acl.ACCESS, value)
-        elif node.xattrs and posix_acl.ACCESS in node.xattrs:
-            _remove(node, posix_acl.ACCESS)
 
 
 def _check_default_acl(node: Node, value: bytes) -> None:
     acl.parse(value)
     if not isinstance(node, Directory):
         raise PermissionError
-
-
-def _set(node: Node, name: bytes, value: bytes) -> None:
-    if node.xattrs is None:
-        node.xattrs = {}
-    node.xattrs[name] = value
-
-
-def _remove(node: Node, name: bytes) -> None:
-    assert node.xattrs is not None
-    del node.xattrs[name]
-    if not node.xattrs:
-        node.xattrs = None
