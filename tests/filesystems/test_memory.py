@@ -283,6 +283,17 @@ def test_a_file_handle_finds_its_directory_and_its_parent(client: Client) -> Non
     assert (client.lookup(b".", ino).ino, client.lookup(b"..", ino).ino) == (ino, 1)
 
 
+def test_a_file_handle_finds_a_file_that_the_kernel_has_forgotten(client: Client) -> None:
+    ino = client.create(b"f").ino
+    client.forget(ino)
+    assert client.lookup(b".", ino).ino == ino
+    assert client.filesystem.nodes[ino].nlookup == 1
+    with fails(errno.ESTALE):
+        client.lookup(b".", ino + 1)
+    with fails(errno.ENOTDIR):
+        client.lookup(b"name", ino)
+
+
 # -- renaming --------------------------------------------------------------------------------------------------------
 
 
@@ -1131,4 +1142,5 @@ def test_many_threads_leave_nothing_behind(client: Client) -> None:
         if ino != 1:
             client.forget(ino, node.nlookup)
     assert list(client.filesystem.nodes) == [1]
+    assert client.filesystem._metadata.used == client.filesystem.nodes[1].charge
     assert client.filesystem._space.used == 0

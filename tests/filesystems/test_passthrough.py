@@ -559,6 +559,14 @@ def test_holes_are_found_and_punched(client: Client, source: Path) -> None:
     assert caught.value.errno == errno.ENXIO
 
 
+def test_a_negative_offset_is_the_hosts_to_refuse(client: Client) -> None:
+    nodeid = client.lookup(b"file")
+    fh = client.open(nodeid)
+    with pytest.raises(OSError) as caught:
+        client.ask(Opcode.LSEEK, nodeid, L.LseekIn(fh, (1 << 64) - 1, os.SEEK_DATA))
+    assert caught.value.errno == errno.ENXIO
+
+
 def test_copy_file_range_copies_on_the_host(client: Client, source: Path) -> None:
     node = client.lookup(b"file")
     copy, out = client.create(b"copy")

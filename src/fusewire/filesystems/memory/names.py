@@ -20,9 +20,9 @@ class Names(Inodes):
 
     def lookup(self, parent: int, name: bytes) -> Entry:
         with self._lock:
-            directory = self._directory(parent)
-            link = directory.links.get(name)
-            node = link.node if link is not None else self._find_special(directory, name)
+            directory = self.nodes.get(parent)
+            link = directory.links.get(name) if isinstance(directory, Directory) else None
+            node = link.node if link is not None else self._find_special(parent, name)
             node.nlookup += 1
             return Entry(node)
 
@@ -172,11 +172,12 @@ class Names(Inodes):
         node.nlookup += 1
         return Entry(node)
 
-    @staticmethod
-    def _find_special(directory: Directory, name: bytes) -> Node:
-        """``.`` and ``..`` are looked up by file handles only (EXPORT_SUPPORT): the kernel knows them."""
+    def _find_special(self, parent: int, name: bytes) -> Node:
+        """``.`` and ``..`` are looked up by file handles only (EXPORT_SUPPORT): the kernel knows them. ``.`` is asked of any
+        inode that it has forgotten."""
         if name == b".":
-            return directory
+            return self._node(parent)
+        directory = self._directory(parent)
         if name == b"..":
             return directory.parent
         return directory.find(name)

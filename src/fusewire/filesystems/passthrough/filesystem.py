@@ -171,6 +171,8 @@ class PassthroughFS(Tree):
             syscalls.fallocate(fh, mode, offset, length)
 
     def lseek(self, ino: int, fh: int, offset: int, whence: int) -> int:
+        if offset >> 63:  # the kernel passes on what is negative; the host has an error for it
+            offset -= 1 << 64
         return os.lseek(fh, offset, whence)
 
     def copy_file_range(
