@@ -23,7 +23,7 @@ class MemoryFS(Names, Directories, Files, ExtendedAttributes, Locking):
 
     ``files``: what is there from the start, paths to contents; directories above them are made. ``nodes`` are the inodes by
     number. ``size``: how many bytes of contents it holds, in pages of 4 KiB (None: half of the machine's memory). All else
-    may take as much again, but always 1 MiB: an inode counts for 1 KiB, a name for 512 bytes, a symbolic link for what it
+    may take half as much again, but always 1 MiB: an inode counts for 1 KiB, a name for 512 bytes, a symbolic link for what it
     leads to, an extended attribute for name, value and 256 bytes. More raises OSError(ENOSPC).
     """
 

@@ -42,7 +42,7 @@ class Inodes(Operations):
             size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self._lock = threading.Lock()
         self._space = pages.Space(size // pages.PAGE)
-        self._metadata = pages.Space(max(size, LEAST_METADATA))
+        self._metadata = pages.Space(max(size // 2, LEAST_METADATA))
         self._metadata.take(INODE)
         self._last = ROOT
         self._kernel_checks = False
