@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import queue
 import stat
 import struct
 import threading
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from fusewire import Kernel, Session, Settings
+from fusewire.daemon.session import Later
 from fusewire.filesystems import MemoryFS
+from fusewire.transport.eventloop import EventLoop
 from fusewire.wire import layouts as L
 from fusewire.wire import posix_acl as acl
 from fusewire.wire.codec import (
@@ -40,6 +43,7 @@ class Client:
     def __init__(self, filesystem: MemoryFS) -> None:
         self.filesystem = filesystem
         self.session = Session(filesystem)
+        self.loop = EventLoop()
         self.uid = self.gid = self.umask = 0
         self.uniques = itertools.count(2, 2)
         offered = 0x73FFFFFB  # Linux 6.18's
@@ -53,14 +57,21 @@ class Client:
         dialect = self.session.dialect
         who = {"uid": self.uid, "gid": self.gid, "pid": 1}
         request = encode_request(opcode, message, unique=unique, nodeid=node, dialect=dialect, **who)
-        answer = self.session.handle(request)
-        assert isinstance(answer, tuple)
-        reply = b"".join(answer)
+        reply = b"".join(self._answer(request))
         error = -decode_out_header(reply).error
         if error:
             raise OSError(error, os.strerror(error))
         probe = OPERATIONS[opcode].probe is not None and structs[0].size == 0
         return decode_reply(opcode, reply, probe=probe, dialect=dialect)[1]
+
+    def _answer(self, request: bytes) -> tuple[Any, ...]:
+        answer = self.session.handle(request)
+        if not isinstance(answer, Later):
+            assert isinstance(answer, tuple)
+            return answer
+        done: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self.loop.start(answer, done.put)
+        return done.get(timeout=20)
 
     # -- names ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Locking files: fcntl(2) and flock(2), and waiting for others to unlock.
 
-A waiter sleeps on the condition of its inode's locks, which gives the filesystem's lock up meanwhile. It is woken when
-something is unlocked, when its caller is interrupted, and at the end of the session.
+Whoever waits is a coroutine, and takes no thread: any number of them leaves room for the request that unlocks. They try again
+when something is unlocked; an interrupt cancels the coroutine; the end of the session ends them all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from ...daemon import Lock, Request, current_request
+from ...daemon import Granted, Lock, current_request
 from .inodes import Inodes
 from .locks import F_UNLCK, FileLocks
 from .nodes import error
@@ -31,26 +31,25 @@ class Locking(Inodes):
             locks = self._node(ino).locks
             return locks.range_conflict(lock) if locks is not None else None
 
-    def setlk(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+    async def setlk(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:  # type: ignore[override]
         with self._lock:
             locks = self._locks(ino)
-            if lock.type != F_UNLCK:
-                try:
-                    self._await(locks, lambda: self._range_conflict(locks, lock, wait), wait)
-                finally:
-                    if wait:
-                        self._waiting.pop(lock.owner, None)
-            locks.set_range(lock)
+        try:
+            await self._acquire(locks, lambda: self._try_range(locks, lock, wait), wait)
+        finally:
+            if wait:
+                with self._lock:
+                    self._waiting.pop(lock.owner, None)
 
-    def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:
+    async def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:  # type: ignore[override]
         with self._lock:
             locks = self._locks(ino)
             # flock(2): a lock is converted by giving it up first, or two that share it would wait for each other.
             if lock.type == F_UNLCK or locks.flock_conflict(lock) is not None:
                 locks.release_flock(lock.owner)
-            if lock.type != F_UNLCK:
-                self._await(locks, lambda: locks.flock_conflict(lock), wait)
-                locks.set_flock(lock)
+            if lock.type == F_UNLCK:
+                return
+        await self._acquire(locks, lambda: self._try_flock(locks, lock), wait)
 
     def flush(self, ino: int, fh: int) -> None:
         """A descriptor is closed: POSIX has its process lose all its locks on the file."""
@@ -76,41 +75,53 @@ class Locking(Inodes):
             if request.opcode == RELEASE and request.args.release_flags & RELEASE_FLOCK_UNLOCK:
                 node.locks.release_flock(request.args.lock_owner)
 
+    def init(self, granted: Granted) -> None:
+        super().init(granted)
+        self._over = False  # one that was mounted before may be mounted again
+
     def destroy(self) -> None:
         """Nobody will unlock anything any more."""
         with self._lock:
             self._over = True
             for node in self.nodes.values():
                 if node.locks is not None:
-                    node.locks.changed.notify_all()
+                    node.locks.waiters.wake()
 
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def _locks(self, ino: int) -> FileLocks:
         node = self._node(ino)
         if node.locks is None:
-            node.locks = FileLocks(self._lock)
+            node.locks = FileLocks()
         return node.locks
 
-    def _await(self, locks: FileLocks, conflict: Callable[[], Lock | None], wait: bool) -> None:
-        """Return when nothing is in the way. Raises BlockingIOError, or InterruptedError if that came first."""
-        if conflict() is None:
+    async def _acquire(self, locks: FileLocks, attempt: Callable[[], bool], wait: bool) -> None:
+        """Return when ``attempt`` got it. Raises BlockingIOError, or InterruptedError if the end of the session came first."""
+        if attempt():
             return
         if not wait:
             raise BlockingIOError
-        request = current_request()
-        self._wake_on_interrupt(request, locks)
-        while conflict() is not None:
-            if request.interrupted or self._over:
-                raise InterruptedError
-            locks.changed.wait()
+        with locks.waiters.joined() as changed:
+            while not self._over:
+                changed.clear()  # before the attempt: what is unlocked after it wakes us
+                if attempt():
+                    return
+                await changed.wait()
+        raise InterruptedError
 
-    def _wake_on_interrupt(self, request: Request, locks: FileLocks) -> None:
-        def wake() -> None:
-            with self._lock:
-                locks.changed.notify_all()
+    def _try_range(self, locks: FileLocks, lock: Lock, wait: bool) -> bool:
+        with self._lock:
+            if lock.type != F_UNLCK and self._range_conflict(locks, lock, wait) is not None:
+                return False
+            locks.set_range(lock)
+            return True
 
-        request.on_interrupt = wake
+    def _try_flock(self, locks: FileLocks, lock: Lock) -> bool:
+        with self._lock:
+            if locks.flock_conflict(lock) is not None:
+                return False
+            locks.set_flock(lock)
+            return True
 
     def _range_conflict(self, locks: FileLocks, wanted: Lock, wait: bool) -> Lock | None:
         """What is in the way of ``wanted``. Raises OSError(EDEADLK) where waiting for it would close a circle."""

@@ -5,20 +5,19 @@ Rules on plain values; waiting is ``locking``'s. Whoever calls holds the filesys
 
 from __future__ import annotations
 
-import threading
-
 from ...daemon import Lock
+from ..waiting import Waiters
 
 F_RDLCK, F_WRLCK, F_UNLCK = 0, 1, 2  # <fcntl.h> of Linux, which the protocol uses
 
 
 class FileLocks:
-    """The locks of one inode. ``changed`` is notified when one is given up, in whole or in part."""
+    """The locks of one inode. ``waiters`` are woken when one is given up, in whole or in part."""
 
-    __slots__ = ("changed", "flocks", "ranges")
+    __slots__ = ("flocks", "ranges", "waiters")
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self.changed = threading.Condition(lock)
+    def __init__(self) -> None:
+        self.waiters = Waiters()
         self.ranges: list[Lock] = []  # sorted by start; those of one owner neither overlap nor touch with equal types
         self.flocks: dict[int, Lock] = {}  # by owner
 
@@ -49,12 +48,12 @@ class FileLocks:
         if wanted.type != F_UNLCK:
             kept.append(wanted)
         self.ranges = sorted(kept)
-        self.changed.notify_all()
+        self.waiters.wake()
 
     def release_ranges(self, owner: int) -> None:
         """The owner closed the file: what it locked is free."""
         self.ranges = [held for held in self.ranges if held.owner != owner]
-        self.changed.notify_all()
+        self.waiters.wake()
 
     # -- whole files ----------------------------------------------------------------------------------------------
 
@@ -69,13 +68,13 @@ class FileLocks:
     def release_flock(self, owner: int) -> None:
         """Unlock, if it was locked."""
         if self.flocks.pop(owner, None) is not None:
-            self.changed.notify_all()
+            self.waiters.wake()
 
     def clear(self) -> None:
         """Nobody has the file open any more."""
         self.ranges = []
         self.flocks = {}
-        self.changed.notify_all()
+        self.waiters.wake()
 
 
 def _exclude(held: Lock, wanted: Lock) -> bool:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...daemon import Lock
+from ..waiting import Waiters
 from .nodes import Node, open_at
 
 OFFSET_MAX = (1 << 63) - 1  # "to the end of the file", as the kernel says it
@@ -36,7 +37,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._waiters = Waiters()
         self._over = False
 
     # -- POSIX locks --------------------------------------------------------------------------------------------------
@@ -112,13 +113,8 @@ class Locks:
         except OSError as error:
             if not wait or error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-        changed = asyncio.Event()
-        waiter = (asyncio.get_running_loop(), changed)
-        self._waiting.add(waiter)
-        try:
+        with self._waiters.joined() as changed:
             await self._try_again_and_again(attempt, changed)
-        finally:
-            self._waiting.discard(waiter)
 
     async def _try_again_and_again(self, attempt: Callable[[], None], changed: asyncio.Event) -> None:
         pause = _FIRST_PAUSE
@@ -136,9 +132,7 @@ class Locks:
 
     def wake(self) -> None:
         """Something may be unlocked: whoever waits tries again. From any thread."""
-        for loop, changed in tuple(self._waiting):
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the mount is gone
-                loop.call_soon_threadsafe(changed.set)
+        self._waiters.wake()
 
     def close(self) -> None:
         """The mount is gone: nobody waits any longer."""
