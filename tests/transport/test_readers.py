@@ -323,6 +323,15 @@ def test_a_view_of_numbers_is_read_as_its_bytes_and_one_with_gaps_is_eio(mountpo
     assert not watchdog.barked
 
 
+def test_a_descriptor_that_someone_made_non_blocking_serves_on(mountpoint: Path) -> None:
+    with fusewire.mount(MemoryFS({"f": b"data"}), mountpoint) as mounted, Watchdog(mounted.number, 60) as watchdog:
+        os.set_blocking(mounted.channel.fd, False)  # type: ignore[union-attr]
+        for _ in range(3):
+            assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+        assert mounted.alive
+    assert not watchdog.barked
+
+
 def test_a_notification_that_was_given_up_stops_no_later_one() -> None:
     from fusewire.transport.notifier import NotifierThread
 

@@ -255,6 +255,14 @@ class Session:
         self.initialized.set()
         return error_answer(unique, number)
 
+    def ended(self, seat: Seat, error: BaseException) -> Answer | None:
+        """The answer where a handler let out of :meth:`answer` what ends a thread: SystemExit, a CancelledError of its own."""
+        log.error("%r: its handler ended with %r; the mount goes on", seat.request, error, exc_info=error)
+        _, opcode, unique, _, _ = seat.header
+        if opcode == Opcode.INIT:
+            return self._refuse(unique, Errno.EIO, f"the filesystem's init ended with {error!r}")
+        return None if opcode in _UNANSWERED else error_answer(unique, Errno.EIO)
+
     def failure(self, message: Buffer) -> Answer:
         """EIO for the request ``message``."""
         return error_answer(read_header(message)[2], Errno.EIO)
@@ -324,6 +332,11 @@ class Session:
         for request in self.in_flight.values():
             request.interrupt()
 
+    def tell_left_behind(self) -> None:
+        """Log which handlers still run, when nobody waits for them any longer."""
+        for request in self.in_flight.values():
+            log.warning("%r: its handler has not come back, and is left behind", request)
+
     def destroy(self) -> None:
         """The session is over; calls the filesystem's ``destroy`` once."""
         if self.destroyed:
@@ -376,6 +389,7 @@ class Later:
         self.session.seats.discard(self._seat)
 
 
+_UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
 _GRANTS_ENTRY = frozenset(
     {Opcode.LOOKUP, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.CREATE, Opcode.TMPFILE}
 )

@@ -60,12 +60,24 @@ class DevFuse:
             return self._weigh(buffer)
         if self._looks and not self._look():
             return self._give_up(buffer)
-        return self.read(buffer) or 0
+        size = self.read(buffer)
+        return self._sleep(buffer) if size is None else size
+
+    def _sleep(self, buffer: memoryview) -> int:
+        """The descriptor is non-blocking, which is shared with whoever has it too: someone has made it so."""
+        size = None
+        while size is None:
+            poll = select.poll()
+            poll.register(self.fd, select.POLLIN)
+            poll.poll()
+            size = self.read(buffer)
+        return size
 
     def _receive_telling(self, buffer: memoryview) -> int:
         self._tell(Kind.ENTER, "sys_read")
         try:
-            return self.read(buffer) or 0
+            size = self.read(buffer)
+            return self._sleep(buffer) if size is None else size
         finally:
             self._tell(Kind.LEAVE, "sys_read")
 
@@ -74,9 +86,11 @@ class DevFuse:
         cannot go on before we sleep; which ones are ours may change."""
         since = perf_counter()
         size = self.read(buffer)
+        if size is None:
+            size = self._sleep(buffer)
         self._looks = NEAR < perf_counter() - since < DENSE and len(os.sched_getaffinity(0)) > 1
         self._until_weighed, self.straight = (WEIGH_LOOKING, 0) if self._looks else (0, WEIGH)
-        return size or 0
+        return size
 
     def _look(self) -> bool:
         """Look a little while whether a request is there, at times that nobody else wants the processor."""
@@ -94,9 +108,11 @@ class DevFuse:
         """We looked in vain. If one comes just then, whoever sent it waited for our processor."""
         since = perf_counter()
         size = self.read(buffer)
+        if size is None:
+            size = self._sleep(buffer)
         self._looks = False
         self._until_weighed, self.straight = 0, BACK_OFF if perf_counter() - since < DENSE else WEIGH
-        return size or 0
+        return size
 
     def send(self, answer: Answer) -> None:
         """Write one answer or notification. Raises OSError."""

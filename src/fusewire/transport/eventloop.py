@@ -26,8 +26,13 @@ class EventLoop:
         self._lock = threading.Lock()  # handlers are begun by any thread
 
     def start(self, later: Later, done: Callable[[Answer], None]) -> None:
-        """Run a handler; ``done`` gets its answer, on the loop's thread."""
-        loop = self._running()
+        """Run a handler; ``done`` gets its answer, on the loop's thread. EIO where Linux gives no thread for the loop."""
+        try:
+            loop = self._running()
+        except RuntimeError as error:
+            log.error("no async handler can run (%s): allow more threads (ulimit -u, TasksMax)", error)
+            done(later.failed())
+            return
 
         def begin() -> None:
             if later.request.interrupted:  # a task that is cancelled before its first step never answers
@@ -51,31 +56,41 @@ class EventLoop:
         done(answer)
 
     def _running(self) -> asyncio.AbstractEventLoop:
+        """The loop, started when it is not yet. Raises RuntimeError where Linux gives no thread."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="fusewire event loop", daemon=True)
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=loop.run_forever, name="fusewire event loop", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop
 
     def is_running_here(self) -> bool:
         """Whether this very code runs in it."""
         return threading.current_thread() is self._thread
 
-    def close(self) -> None:
-        """Stop the loop; handlers that still run are cancelled. One that does not end within seconds is left behind."""
-        if self._loop is None or self._thread is None:
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the loop; handlers that still run are cancelled. Where one has not ended after ``timeout`` seconds (None: a
+        few), because it goes on all the same or blocks the loop, the loop is left to it."""
+        if timeout is None:
+            timeout = PATIENCE
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
             return
+        self._loop = None
+        cancelled = asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
         try:
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(timeout=PATIENCE)
+            cancelled.result(timeout)
         except TimeoutError:
             log.warning("an async handler does not end when it is cancelled; it is left behind")
-            self._loop = None
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
-        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout)
+        loop.close()
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

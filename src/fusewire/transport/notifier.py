@@ -24,14 +24,16 @@ class NotifierThread:
         self._closed = False
 
     def send(self, message: bytes) -> Future[None]:
-        """Queue a notification; the future tells what the kernel said. Raises OSError(ENODEV) after :meth:`close`."""
+        """Queue a notification; the future tells what the kernel said. Raises OSError(ENODEV) after :meth:`close`,
+        RuntimeError where Linux gives no thread."""
         result: Future[None] = Future()
         with self._lock:  # also while it is queued: behind what ends the thread nobody would write it
             if self._closed:
                 raise OSError(errno.ENODEV, "the mount is gone")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="fusewire notifier", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="fusewire notifier", daemon=True)
+                thread.start()
+                self._thread = thread
             self._queue.put((message, result))
         return result
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fusewire.transport")
 
+GRACE = 5.0  # seconds for the handlers that still run at the end
 TAKE_OVER = 0.004  # seconds until a handler that has not come back counts as blocking
 REST = 32  # looks without any request after which the monitor sleeps
 
@@ -49,13 +50,14 @@ class Channel(Protocol):
     """What carries messages. ``receive`` is called by one thread at a time, ``send`` by any.
 
     One may have ``straight``, ``read`` and ``write``, too: after a ``receive`` so many messages as ``straight`` says may be
-    read by ``read``, and answers of one buffer to them written by ``write``, which are system calls and nothing else.
+    read by ``read``, and answers of one buffer to them written by ``write``, which are system calls and nothing else. That
+    nothing is there yet, where somebody made the descriptor non-blocking, is None from ``read``: ``receive`` then sleeps.
     """
 
     events: EventStream | None
 
     def receive(self, buffer: memoryview) -> int:
-        """Sleep until a message is there; returns its length in bytes. Raises OSError (see ``readloop``)."""
+        """Sleep until a message is there; returns its length in bytes, 0 at the end. Raises OSError (see ``readloop``)."""
 
     def send(self, answer: Answer) -> None:
         """Write one message whole. Raises OSError."""
@@ -68,7 +70,6 @@ class Reader(Seat):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, memoryview(bytearray(session.buffer_size)))
-        session.seats.add(self)
         self.resting = _thread.allocate_lock()
         self.resting.acquire()
 
@@ -88,6 +89,7 @@ class Readers:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._starved = False
         self._error: BaseException | None = None
         self._monitor_rests = False
         self._wake_monitor = _thread.allocate_lock()
@@ -96,22 +98,30 @@ class Readers:
     def run(self) -> None:
         """Serve; returns when it is over. This thread only waits. Raises what a channel failed with."""
         self._start(self._monitor, "monitor")
-        self._start_reader(self._reader)
-        self._over.wait()
-        self._wake_all()
-        self.session.interrupt_all()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
-            if thread.is_alive():
-                log.warning("%s still runs a handler; it is left behind", thread.name)
-        self.loop.close()
+        try:
+            self._start_reader(self._reader)
+            self._over.wait()
+        finally:
+            self._over.set()
+            self._wake_all()
+            self._end()
         if self._error is not None:
             raise self._error
+
+    def _end(self) -> None:
+        """Nobody waits for the handlers that still run. All of them together get a little while."""
+        self.session.interrupt_all()
+        end = time.monotonic() + GRACE
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, end - time.monotonic()))
+        self.loop.close(max(0.5, end - time.monotonic()))
+        self.session.tell_left_behind()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _read(self, seat: Reader) -> None:
         """The body of a reader's thread."""
+        self.session.seats.add(seat)
         seat.take()
         try:
             while self._reader is seat or self._rest(seat):
@@ -149,13 +159,23 @@ class Readers:
                         continue
                     case Next.STOP:
                         return False
+                    case Next.REFUSE:
+                        self._too_long(buffer, error)
+                        continue
                 raise
             if not size:
+                if size is None:
+                    straight = 0
+                    continue
                 return False
             seat.header = header = read_header(buffer)
             if self._monitor_rests:
                 self._rouse_monitor()
-            answer: Any = handle(seat, size)
+            answer: Any
+            try:
+                answer = handle(seat, size)
+            except BaseException as error:
+                answer = self.session.ended(seat, error)
             if answer.__class__ is tuple:
                 try:
                     if straight and len(answer) == 1:
@@ -167,6 +187,15 @@ class Readers:
             elif answer is not None:
                 self._later(bytes(buffer[:size]), answer)
             seat.done = header
+
+    def _too_long(self, buffer: memoryview, error: OSError) -> None:
+        """A message did not fit and is gone, but for what fits: whoever asked gets EIO."""
+        log.error("refused: %s", error.strerror)
+        answer = self.session.failure(buffer)
+        try:
+            self.channel.send(answer)
+        except Exception as refused:
+            self._refused(buffer, answer, refused)
 
     def _refused(self, message: memoryview | bytes, answer: Answer, error: Exception) -> None:
         """The kernel did not take an answer. Where the caller still waits for one, it gets EIO."""
@@ -199,6 +228,8 @@ class Readers:
         with self._lock:
             if self._over.is_set():
                 return False
+            if self._reader is seat:  # it was handed the place as it came to rest
+                return True
             self._resting.append(seat)
         seat.resting.acquire()
         return not self._over.is_set()
@@ -237,20 +268,36 @@ class Readers:
                 return
             if len(self._seats) >= self.limit:
                 return
-            new = Reader(self.session)
+            # Only a seat whose thread runs gets the place: who blocks comes back some day, one without a thread never.
+            try:
+                new = Reader(self.session)
+                self._start_reader(new)
+            except (RuntimeError, MemoryError) as error:
+                self._tell_starved(error)
+                return
             self._seats.append(new)
             self._reader = new
+            self._starved = False
             if len(self._seats) == self.limit:
                 log.warning("%d handlers block at the same time: requests wait until one comes back", self.limit)
-        self._start_reader(new)
+
+    def _tell_starved(self, error: Exception) -> None:
+        if not self._starved:
+            log.error(
+                "no further reader can be started (%s): requests wait until a handler comes back. Allow more threads "
+                "(ulimit -u, TasksMax) or memory",
+                error,
+            )
+        self._starved = True
 
     def _start_reader(self, seat: Reader) -> None:
-        self._start(lambda: self._read(seat), f"reader {len(self._seats)}")
+        """Raises RuntimeError where Linux gives no thread."""
+        self._start(lambda: self._read(seat), f"reader {len(self._threads)}")
 
     def _start(self, body: object, name: str) -> None:
         thread = threading.Thread(target=body, name=f"fusewire {name}", daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _wake_all(self) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ class Next(Enum):
     """What the loop does."""
 
     AGAIN = "read again"
+    REFUSE = "the message is too long, and gone; its header is there to answer"
     STOP = "the session is over"
     FAIL = "something is wrong: raise it"
 
@@ -18,6 +19,7 @@ _MEANING = {
     errno.EINTR: Next.AGAIN,  # a signal
     errno.EAGAIN: Next.AGAIN,  # another reader was faster
     errno.ENOENT: Next.AGAIN,  # the request was given up while it was copied
+    errno.EMSGSIZE: Next.REFUSE,
     errno.ENODEV: Next.STOP,  # unmounted
     errno.ECONNABORTED: Next.STOP,  # aborted by fusectl, with ABORT_ERROR negotiated
 }

@@ -25,7 +25,8 @@ class Seqpacket:
         self.events: EventStream | None = None
 
     def receive(self, buffer: memoryview) -> int:
-        """As :meth:`DevFuse.receive`; the end of the socket is ENODEV."""
+        """As :meth:`DevFuse.receive`; the end of the socket is ENODEV, and a packet that is longer than ``buffer``, which gets
+        its beginning, EMSGSIZE."""
         try:
             size, _, flags, _ = self.socket.recvmsg_into((buffer,))
         except ConnectionResetError:
@@ -33,7 +34,7 @@ class Seqpacket:
         if not size:
             raise OSError(errno.ENODEV, "the other end has closed the socket")
         if flags & socket.MSG_TRUNC:
-            raise OSError(errno.EMSGSIZE, f"a message is longer than the {len(buffer)} bytes that INIT agreed on")
+            raise OSError(errno.EMSGSIZE, f"a message is longer than the {len(buffer)} bytes that we have room for")
         return size
 
     def send(self, answer: Answer) -> None:
@@ -56,11 +57,11 @@ class Stream:
         self._sending = threading.Lock()
 
     def receive(self, buffer: memoryview) -> int:
-        """As :meth:`DevFuse.receive`. Raises EMSGSIZE for a message that cannot be, after which nothing more can be read."""
+        """As :meth:`DevFuse.receive`. Raises EPROTO for a message that cannot be, after which nothing more can be read."""
         self._fill(buffer[: _LENGTH.size])
         (size,) = _LENGTH.unpack_from(buffer)
         if not 40 <= size <= len(buffer):
-            raise OSError(errno.EMSGSIZE, f"a message of {size} bytes: out of step, or longer than INIT agreed on")
+            raise OSError(errno.EPROTO, f"a message of {size} bytes: out of step, or longer than INIT agreed on")
         self._fill(buffer[_LENGTH.size : size])
         return int(size)
 

@@ -109,10 +109,12 @@ class Locks:
 
     async def _acquire(self, attempt: Callable[[], None], wait: bool) -> None:
         try:
-            return attempt()
+            attempt()
         except OSError as error:
             if not wait or error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
+        else:
+            return
         with self._waiters.joined() as changed:
             await self._try_again_and_again(attempt, changed)
 
