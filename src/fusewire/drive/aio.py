@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import os
 import threading
 from collections import deque
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .inline import Inline
 
 if TYPE_CHECKING:
-    from ..daemon import Operations
     from ..kernel.queue import Task
     from .kernel import Kernel
     from .mount import Mount
@@ -164,11 +162,6 @@ class Pool:
 
 
 # -- the plain calls ---------------------------------------------------------------------------------------------------
-
-
-def has_async_handlers(operations: Operations) -> bool:
-    """Whether some of its answers need an event loop to run."""
-    return any(inspect.iscoroutinefunction(getattr(operations, name, None)) for name in dir(type(operations)))
 
 
 def refuse_to_block(kernel: Kernel, coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -18,7 +18,7 @@ from ..kernel.vfs import syscalls as sc
 from ..kernel.vfs.flusher import Work
 from ..transport.inprocess import Notify, Serving
 from ..wire.flags import PAGE_SIZE
-from .aio import Pool, has_async_handlers, refuse_to_block
+from .aio import Pool, refuse_to_block
 from .carrier import Carrier
 from .driver import Driver
 from .foreign import ForeignDaemon
@@ -117,9 +117,8 @@ class Kernel:
         mount = self.mount_with(
             lambda task, fd, mount: serving.work(task, fd), path, workers=workers, comm=comm, **options
         )
-        if has_async_handlers(operations):
-            mount.loop = serving.loop
-            self.driver.before_call = self._before_call
+        mount.loop = serving.loop
+        mount.loop.on_start = self._refuse_to_block  # until it runs there is nothing to refuse
         return mount
 
     def _start_flusher(self, work: Work) -> None:
@@ -222,7 +221,7 @@ class Kernel:
         carrier.attach(mount.connection.devices[0])
         mount.foreign = carrier
         if carrier.may_be_in_this_process:
-            self.driver.before_call = self._before_call
+            self._refuse_to_block()
         mount.sb.largest = (carrier.link.largest - PAGE_SIZE) // PAGE_SIZE * PAGE_SIZE
         feeder, drainer = mount.daemon._main, mount.daemon._new_task(self._next_pid())
         mount.daemon._unclaimed.clear()
@@ -330,6 +329,10 @@ class Kernel:
         self.close()
 
     # -- plumbing -------------------------------------------------------------------------------------------------
+
+    def _refuse_to_block(self) -> None:
+        """From here on each call is asked whether it would block an event loop that has to answer it."""
+        self.driver.before_call = self._before_call
 
     def _before_call(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         refuse_to_block(self, coroutine)

@@ -24,6 +24,7 @@ class EventLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()  # handlers are begun by any thread
+        self.on_start: Callable[[], None] | None = None  # called before it runs its first handler
 
     def start(self, later: Later, done: Callable[[Answer], None]) -> None:
         """Run a handler; ``done`` gets its answer, on the loop's thread. EIO where Linux gives no thread for the loop."""
@@ -67,6 +68,8 @@ class EventLoop:
                     loop.close()
                     raise
                 self._loop, self._thread = loop, thread
+                if self.on_start is not None:
+                    self.on_start()
             return self._loop
 
     def is_running_here(self) -> bool:
