@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -174,7 +174,16 @@ def test_a_bug_is_logged_with_its_traceback_and_an_errno_is_not(caplog: pytest.L
         ("getattr", Attributes(1, -1), Opcode.GETATTR, Message((L.GetattrIn(),))),
         ("getattr", Attributes(1, 0, size=-1), Opcode.GETATTR, Message((L.GetattrIn(),))),
         ("getattr", Attributes(1, 0, uid="root"), Opcode.GETATTR, Message((L.GetattrIn(),))),  # type: ignore[arg-type]
+        ("getattr", Attributes(1, 0o755), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0o30755), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0o100644, size=1 << 63), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0o100644, mtime_ns=1 << 100), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("getattr", Attributes(1, 0o100644, mtime_ns=-1 << 100), Opcode.GETATTR, Message((L.GetattrIn(),))),
+        ("statx", L.Statx(mode=0o644), Opcode.STATX, Message((L.StatxIn(),))),
         ("lookup", 5, Opcode.LOOKUP, NAME),
+        ("lookup", Entry(Attributes(1, 0o40755)), Opcode.LOOKUP, NAME),
+        ("mkdir", Entry(Attributes(1, 0o40755)), Opcode.MKDIR, Message((L.MkdirIn(),), (b"d",))),
+        ("mkdir", Entry(Attributes(0, 0)), Opcode.MKDIR, Message((L.MkdirIn(),), (b"d",))),
         ("lookup", Entry(Attributes(2, 0o100644), entry_timeout=-1), Opcode.LOOKUP, NAME),
         ("read", "text", Opcode.READ, Message((L.ReadIn(size=10),))),
         ("read", b"more than asked", Opcode.READ, Message((L.ReadIn(size=3),))),
@@ -186,13 +195,23 @@ def test_a_bug_is_logged_with_its_traceback_and_an_errno_is_not(caplog: pytest.L
         ("readlink", b"x" * 4096, Opcode.READLINK, Message()),
         ("readdir", [DirEntry(b"n" * 2000, 1, 0, 1)], Opcode.READDIR, Message((L.ReadIn(size=4096),))),
         ("readdir", [DirEntry(b"a/b", 1, 0, 1)], Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("readdir", [DirEntry(b"a", 2, 0, 0)], Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("readdir", [DirEntry(b"a", 2, 0, 5)], Opcode.READDIR, Message((L.ReadIn(offset=5, size=4096),))),
+        ("readdirplus", [DirEntry(b"a", 2, 0, 0)], Opcode.READDIRPLUS, Message((L.ReadIn(size=4096),))),
         ("readdir", 7, Opcode.READDIR, Message((L.ReadIn(size=4096),))),
+        ("open", Opened(1, 128, 77), Opcode.OPEN, Message((L.OpenIn(),))),
         ("open", "handle", Opcode.OPEN, Message((L.OpenIn(),))),
         ("create", Entry(Attributes(2, 0)), Opcode.CREATE, Message((L.CreateIn(),), (b"f",))),
         ("unlink", "done", Opcode.UNLINK, NAME),
         ("statfs", 5, Opcode.STATFS, Message()),
         ("getxattr", 5, Opcode.GETXATTR, Message((L.GetxattrIn(10),), (b"user.a",))),
+        ("getxattr", bytes(65537), Opcode.GETXATTR, Message((L.GetxattrIn(0),), (b"user.a",))),
+        ("listxattr", [b"user.a", b""], Opcode.LISTXATTR, Message((L.GetxattrIn(100),))),
+        ("listxattr", [b"user.a\0b"], Opcode.LISTXATTR, Message((L.GetxattrIn(100),))),
         ("lseek", "end", Opcode.LSEEK, Message((L.LseekIn(),))),
+        ("lseek", 1 << 63, Opcode.LSEEK, Message((L.LseekIn(),))),
+        ("copy_file_range", 11, Opcode.COPY_FILE_RANGE, Message((L.CopyFileRangeIn(len=10),))),
+        ("copy_file_range", 11, Opcode.COPY_FILE_RANGE_64, Message((L.CopyFileRangeIn(len=10),))),
     ],
 )
 def test_nonsense_from_a_handler_is_eio_and_the_log_names_operation_and_inode(
@@ -204,6 +223,28 @@ def test_nonsense_from_a_handler_is_eio_and_the_log_names_operation_and_inode(
     assert caught.value.errno == errno.EIO
     assert f"{name}(node 9)" in caplog.text
     assert not session.in_flight
+
+
+def test_a_bug_in_a_generator_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    class Listing(Operations):
+        def readdir(self, ino: int, fh: int, offset: int) -> Iterator[DirEntry]:
+            yield DirEntry(b"a", 2, 0o100000, 1)
+            None.foo  # type: ignore[attr-defined]  # noqa: B018
+
+    with caplog.at_level(logging.ERROR), pytest.raises(OSError, match="Input/output"):
+        ask(started(Listing()), Opcode.READDIR, Message((L.ReadIn(size=4096),)))
+    assert "readdir(node 1) raised" in caplog.text
+    assert "None.foo" in caplog.text
+
+
+def test_what_is_not_there_needs_no_mode() -> None:
+    entry = ask(started(handler("lookup", Entry(Attributes(0, 0)))), Opcode.LOOKUP, NAME).structs[0]
+    assert (entry.nodeid, entry.attr.mode) == (0, 0)
+
+
+def test_the_parent_of_a_directory_may_be_the_root() -> None:
+    session = started(handler("lookup", Entry(Attributes(1, 0o40755))))
+    assert ask(session, Opcode.LOOKUP, Message(names=(b"..",)), nodeid=5).structs[0].nodeid == 1
 
 
 def test_a_time_before_1970_survives() -> None:

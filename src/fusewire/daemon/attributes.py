@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass, field
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK
 from typing import NamedTuple
 
 from ..wire.layouts import ATTR, KSTATFS
 
 NANO = 1_000_000_000
-_U64 = (1 << 64) - 1
+
+
+class BadAnswer(Exception):
+    """A handler returned what cannot be sent."""
 
 
 _Split = tuple[int, int, int, int, int, int, int, int, int]
 
 
 def _split(atime: int, mtime: int, ctime: int) -> _Split:
-    """Times, and what of them ``fuse_attr`` has: seconds, as a 64-bit two's complement, and nanoseconds."""
+    """Times, and what of them ``fuse_attr`` has: seconds and nanoseconds."""
     asec, ansec = divmod(atime, NANO)
     msec, mnsec = divmod(mtime, NANO)
     csec, cnsec = divmod(ctime, NANO)
-    return atime, mtime, ctime, asec & _U64, msec & _U64, csec & _U64, ansec, mnsec, cnsec
+    return atime, mtime, ctime, asec, msec, csec, ansec, mnsec, cnsec
 
 
 @dataclass(slots=True)
@@ -60,7 +65,8 @@ class Attributes:
         return ATTR.unpack_fields(self.packed())
 
     def packed(self) -> bytes:
-        """The ``fuse_attr``. Raises struct.error or TypeError for what does not fit in it."""
+        """The ``fuse_attr``. Raises struct.error or TypeError for what does not fit in it, BadAnswer for a mode without a
+        type or a size that Linux has no room for (looked at when the times are new)."""
         split = self._split
         # The very same numbers as last time: splitting them takes longer than all the rest.
         if (
@@ -69,6 +75,8 @@ class Attributes:
             or split[1] is not self.mtime_ns
             or split[2] is not self.ctime_ns
         ):
+            if self.ino:  # 0: a name that is not there
+                check_attr(self.mode, self.size)
             split = self._split = _split(self.atime_ns, self.mtime_ns, self.ctime_ns)
         _, _, _, asec, msec, csec, ansec, mnsec, cnsec = split
         blocks = self.blocks
@@ -79,12 +87,20 @@ class Attributes:
         )  # fmt: skip
 
 
+def check_attr(mode: int, size: int) -> None:
+    """Raises BadAnswer for what the kernel would turn into EIO without a word."""
+    if mode >> 12 not in _TYPES:
+        raise BadAnswer(f"a mode without a type: {mode:#o} (stat.S_IFREG, S_IFDIR, ... belong in it)")
+    if size >> 63:
+        raise BadAnswer(f"a size of {size} bytes")
+
+
 @dataclass(slots=True)
 class Entry:
     """A name's inode, as LOOKUP and everything that makes one answers it. It grants the kernel one more reference.
 
-    ``ino`` 0: nothing is there, and the kernel may remember that for ``entry_timeout``. Timeouts are in seconds; None takes
-    the filesystem's own. ``generation`` tells inodes apart that had the same number at different times.
+    ``ino`` 0: nothing is there (``Entry(Attributes(0, 0))``), and the kernel may remember that for ``entry_timeout``.
+    Timeouts are in seconds; None takes the filesystem's own. ``generation`` tells inodes apart that had the same number at different times.
     """
 
     attributes: Attributes
@@ -104,7 +120,8 @@ class Opened(NamedTuple):
 
 
 class DirEntry(NamedTuple):
-    """A name in a directory. ``offset`` is where reading goes on behind it (never 0); ``mode``'s type is shown.
+    """A name in a directory. ``offset`` is where reading goes on behind it (never 0, nor where it
+    began); ``mode``'s type is shown.
 
     With ``entry`` it also answers a LOOKUP, in READDIRPLUS (not for ``.`` and ``..``).
     """
@@ -143,5 +160,7 @@ class StatFS(NamedTuple):
         return _pack_kstatfs(*self, 0, bytes(24))
 
 
+_TYPES = frozenset(kind >> 12 for kind in (S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK))
 _pack_kstatfs = KSTATFS.pack_fields
-_pack_attr = ATTR.pack_fields
+# ``fuse_attr``, whose seconds are a two's complement.
+_pack_attr = struct.Struct(ATTR.format.replace("QQQQQQ", "QQQqqq", 1)).pack

@@ -11,19 +11,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..wire import layouts as L
+from ..wire.flags import FOpenFlag
 from ..wire.layout import Layout
-from .attributes import NANO, Attributes, Entry, Lock, Opened, StatFS
+from .attributes import NANO, Attributes, BadAnswer, Entry, Lock, Opened, StatFS, check_attr
 from .decode import BODY
 from .operations import Listing, Operations
 
 Buffers = bytes | bytearray | memoryview
 Answer = tuple[Buffers, ...]
+ROOT = 1
+XATTR_MAX = 65536  # bytes of a value, or of all names, that Linux takes
 NAME_MAX = 1024  # bytes; Linux takes no longer one from a daemon
 SMALL = 4096  # bytes that are sooner put behind their header than written from two places
-
-
-class BadAnswer(Exception):
-    """A handler returned what cannot be sent."""
 
 
 def _answer_of(layout: Layout[Any]) -> tuple[Any, int]:
@@ -43,6 +42,9 @@ _ENTRY_SIZE = HEADER_SIZE + L.ENTRY_OUT.size
 _pack_write, _WRITE_SIZE = _answer_of(L.WRITE_OUT)
 _pack_open, _OPEN_SIZE = _answer_of(L.OPEN_OUT)
 _asked_size = struct.Struct("<I").unpack_from
+_asked_offset = struct.Struct("<Q").unpack_from
+_OFFSET_AT = BODY + L.READ_IN.offsets["offset"]
+_LENGTH_AT = BODY + L.COPY_FILE_RANGE_IN.offsets["len"]
 _SIZE_AT = BODY + L.READ_IN.offsets["size"]  # WRITE has its there too
 
 
@@ -74,7 +76,23 @@ def _valid(timeout: float) -> tuple[int, int]:
 
 
 def pack_entry(ops: Operations, result: Entry, unique: int, message: memoryview) -> Answer:
-    return (_pack_before_entry_attr(_ENTRY_SIZE, 0, unique, *_granted(ops, result)) + result.attributes.packed(),)
+    """A name's, for LOOKUP."""
+    granted = _granted(ops, result)
+    if granted[0] == ROOT and bytes(message[BODY : BODY + 3]).rstrip(b"\0") not in (b".", b".."):
+        raise BadAnswer("the root's number, 1, under a name")
+    return (_pack_before_entry_attr(_ENTRY_SIZE, 0, unique, *granted) + result.attributes.packed(),)
+
+
+def pack_made(ops: Operations, result: Entry, unique: int, message: memoryview) -> Answer:
+    """What was made, or linked."""
+    return (_pack_before_entry_attr(_ENTRY_SIZE, 0, unique, *_made(ops, result)) + result.attributes.packed(),)
+
+
+def _made(ops: Operations, entry: Entry) -> tuple[int, int, int, int, int, int]:
+    granted = _granted(ops, entry)
+    if granted[0] <= ROOT:
+        raise BadAnswer(f"the number {granted[0]} for what was made")
+    return granted
 
 
 def _granted(ops: Operations, entry: Entry) -> tuple[int, int, int, int, int, int]:
@@ -98,21 +116,26 @@ def pack_attr(ops: Operations, result: Attributes, unique: int, message: memoryv
 
 def pack_statx_out(ops: Operations, result: L.Statx, unique: int, message: memoryview) -> Answer:
     seconds, nanoseconds = _valid(ops.attr_timeout)
+    check_attr(result.mode, result.size)
     return with_header(unique, L.STATX_OUT.pack(L.StatxOut(seconds, nanoseconds, stat=result)))
 
 
 def pack_opened(ops: Operations, result: Opened | int, unique: int, message: memoryview) -> Answer:
-    return (_pack_open(_OPEN_SIZE, 0, unique, *_opened(result)),)
+    return (_pack_open(_OPEN_SIZE, 0, unique, *_opened(ops, result)),)
 
 
-def _opened(result: Opened | int) -> tuple[int, ...]:
-    return (result, 0, 0) if isinstance(result, int) else result
+def _opened(ops: Operations, result: Opened | int) -> tuple[int, ...]:
+    if isinstance(result, int):
+        return (result, 0, 0)
+    if result[1] & FOpenFlag.PASSTHROUGH and result[2] not in ops.session.backing_ids:
+        raise BadAnswer(f"FOpenFlag.PASSTHROUGH with {result[2]}, which is no backing_id of session.backing_open")
+    return result
 
 
 def pack_created(ops: Operations, result: tuple[Entry, Opened | int], unique: int, message: memoryview) -> Answer:
     entry, opened = result
-    head = _pack_before_entry_attr(_ENTRY_SIZE + L.OPEN_OUT.size, 0, unique, *_granted(ops, entry))
-    return (head + entry.attributes.packed() + L.OPEN_OUT.pack_fields(*_opened(opened)),)
+    head = _pack_before_entry_attr(_ENTRY_SIZE + L.OPEN_OUT.size, 0, unique, *_made(ops, entry))
+    return (head + entry.attributes.packed() + L.OPEN_OUT.pack_fields(*_opened(ops, opened)),)
 
 
 def pack_data(ops: Operations, result: Buffers, unique: int, message: memoryview) -> Answer:
@@ -148,7 +171,24 @@ def pack_written(ops: Operations, result: int, unique: int, message: memoryview)
 
 
 def pack_copied(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
-    return (_pack_write(_WRITE_SIZE, 0, unique, min(result, 0xFFFFFFFF), 0),)
+    return (_pack_write(_WRITE_SIZE, 0, unique, min(_copied(result, message), 0xFFFFFFFF), 0),)
+
+
+def pack_copied_64(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    return pack_number(ops, _copied(result, message), unique, message)
+
+
+def _copied(result: int, message: memoryview) -> int:
+    (length,) = _asked_offset(message, _LENGTH_AT)
+    if not 0 <= result <= length:
+        raise BadAnswer(f"{result} bytes copied, of {length}")
+    return result
+
+
+def pack_found(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
+    if not 0 <= result < 1 << 63:
+        raise BadAnswer(f"an offset of {result}")
+    return pack_number(ops, result, unique, message)
 
 
 def pack_number(ops: Operations, result: int, unique: int, message: memoryview) -> Answer:
@@ -183,11 +223,17 @@ def pack_xattr(ops: Operations, result: Buffers, unique: int, message: memoryvie
 
 
 def pack_xattr_names(ops: Operations, result: Iterable[bytes], unique: int, message: memoryview) -> Answer:
-    return _sized(b"".join(name + b"\0" for name in result), unique, message)
+    names = list(result)
+    for name in names:
+        if not name or b"\0" in name:
+            raise BadAnswer(f"the name of an extended attribute: {name[:60]!r}")
+    return _sized(b"".join(name + b"\0" for name in names), unique, message)
 
 
 def _sized(value: bytes, unique: int, message: memoryview) -> Answer:
     """The caller says how much room it has; 0 asks how much it takes."""
+    if len(value) > XATTR_MAX:
+        raise BadAnswer(f"{len(value)} bytes of extended attributes, {XATTR_MAX} are the most")
     size, _ = L.GETXATTR_IN.unpack_fields(message, BODY)
     if not size:
         return with_header(unique, L.GETXATTR_OUT.pack_fields(len(value), 0))
@@ -211,7 +257,9 @@ def pack_dirents(ops: Operations, result: Listing, unique: int, message: memoryv
         out += name
         out += _PADDING[size & 7]
         names.append(name)
-    _check_names(names)
+    if names:
+        _check_names(names)
+        _check_progress(offset, message)
     out[:HEADER_SIZE] = pack_header(len(out), 0, unique)
     return (out,)
 
@@ -242,7 +290,9 @@ def pack_direntplus(ops: Operations, result: Listing, unique: int, message: memo
             out += name
             out += _PADDING[size & 7]
             names.append(name)
-        _check_names(names)
+        if names:
+            _check_names(names)
+            _check_progress(offset, message)
     except BaseException:
         _give_back(ops, granted)
         raise
@@ -261,6 +311,13 @@ def _check_names(names: list[bytes]) -> None:
         for name in names:
             if not name or b"/" in name or b"\0" in name:
                 raise _bad_name(name)
+
+
+def _check_progress(last: int, message: memoryview) -> None:
+    """``last``: the offset of the last entry that was looked at."""
+    (first,) = _asked_offset(message, _OFFSET_AT)
+    if last == first:
+        raise BadAnswer(f"an entry whose offset is {last}, where reading began: who lists would get it for ever")
 
 
 def _bad_name(name: bytes) -> BadAnswer:

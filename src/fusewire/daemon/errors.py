@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import struct
+import traceback
 
 from ..wire.errno import MAX_ERRNO, Errno
+from .attributes import BadAnswer
 from .dispatch import Bound
-from .encode import HEADER_SIZE, Answer, BadAnswer, pack_header
+from .encode import HEADER_SIZE, Answer, pack_header
 
 log = logging.getLogger("fusewire.daemon")
 
 _NONSENSE = (BadAnswer, TypeError, ValueError, AttributeError, struct.error)
+_OURS = (f"{__package__}.", f"{(__package__ or '').rpartition('.')[0]}.wire.")
 _NUMBERS: dict[type[BaseException], int] = {
     FileNotFoundError: int(Errno.ENOENT),
     FileExistsError: int(Errno.EEXIST),
@@ -64,7 +67,13 @@ def raised(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
 
 def not_encoded(unique: int, nodeid: int, bound: Bound, error: Exception) -> Answer:
     """A listing that raised while it was gone through, or nonsense."""
-    if not isinstance(error, _NONSENSE):
+    if not isinstance(error, _NONSENSE) or _raised_outside(error):
         return raised(unique, nodeid, bound, error)
     log.error("%s(node %d) returned nonsense: %s", bound.name, nodeid, error)
     return error_answer(unique, Errno.EIO)
+
+
+def _raised_outside(error: Exception) -> bool:
+    """Whether it came out of the filesystem's own code: a generator's, a property's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(not frame.f_globals.get("__name__", "").startswith(_OURS) for frame, _ in frames)

@@ -73,6 +73,7 @@ class Session:
         self.notify = Notifier()
         self.backing: Backing | None = None  # set by the transport that can
         self.number = 0  # the connection's, which is the minor of the mount's st_dev; 0 where no mount of ours is seen
+        self.backing_ids: set[int] = set()  # that were opened and not closed
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
         self.events: EventStream | None = None
@@ -88,11 +89,14 @@ class Session:
         """
         if self.backing is None:
             raise OSError(int(Errno.EOPNOTSUPP), "passthrough needs /dev/fuse")
-        return self.backing.backing_open(fd)
+        backing_id = self.backing.backing_open(fd)
+        self.backing_ids.add(backing_id)
+        return backing_id
 
     def backing_close(self, backing_id: int) -> None:
         """Give a ``backing_id`` back. Raises OSError."""
         if self.backing is not None:
+            self.backing_ids.discard(backing_id)
             self.backing.backing_close(backing_id)
 
     @property
