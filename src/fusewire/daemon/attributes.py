@@ -100,7 +100,8 @@ class Entry:
     """A name's inode, as LOOKUP and everything that makes one answers it. It grants the kernel one more reference.
 
     ``ino`` 0: nothing is there (``Entry(Attributes(0, 0))``), and the kernel may remember that for ``entry_timeout``.
-    Timeouts are in seconds; None takes the filesystem's own. ``generation`` tells inodes apart that had the same number at different times.
+    Timeouts are in seconds; None takes the filesystem's own. ``generation`` tells inodes apart that had the same number at
+    different times.
     """
 
     attributes: Attributes

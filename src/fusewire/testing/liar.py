@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..kernel.queue import Call
 from ..kernel.vfs.syscalls import sys_exit, sys_read, sys_write
+from ..transport.eventloop import EventLoop
+from ..transport.inprocess import answer_now
 from ..transport.readloop import Next, after_read
 from ..wire.codec import OUT_HEADER_SIZE
 from ..wire.flags import NotifyCode, Opcode
@@ -35,6 +37,7 @@ class Liar:
         self.rng = rng
         self.share = share
         self.told: Counter[str] = Counter()
+        self.loop = EventLoop()  # for async handlers
 
     async def serve(self, task: ProgramTask, fd: int, mount: Mount) -> None:
         """A worker, for :meth:`Kernel.mount_with`: read, lie, and make good for what was refused; until the mount is gone."""
@@ -48,8 +51,8 @@ class Liar:
                     continue
                 break
             header = IN_HEADER.unpack(buffer)
-            answer = await Call(self.session.handle, buffer[:size])
-            if not isinstance(answer, tuple):
+            answer = await Call(answer_now, self.session, buffer[:size], self.loop)
+            if answer is None:
                 continue
             honest = b"".join(answer)
             if header.opcode != Opcode.INIT and self.rng.random() < self.share:
@@ -57,6 +60,7 @@ class Liar:
                     await self._write(task, fd, lie)
             if any(header.unique in device.processing.requests for device in fc.devices):
                 await self._write(task, fd, honest, lie=False)
+        self.loop.close()
         await sys_exit(task)
 
     async def _write(self, task: ProgramTask, fd: int, message: bytes, lie: bool = True) -> None:

@@ -162,7 +162,7 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
             raise
         message = buffer[:size]
         if task.points:
-            answer = await Call(_answer, session, message, loop)
+            answer = await Call(answer_now, session, message, loop)
         else:
             answer = user_mode(task, session.handle, message)
             if answer.__class__ is Later:
@@ -179,8 +179,8 @@ async def _serve(task: ProgramTask, fd: int, session: Session, loop: EventLoop, 
                 log.error("the kernel refused an answer: %s", error)
 
 
-def _answer(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:
-    """In user mode."""
+def answer_now(session: Session, message: memoryview, loop: EventLoop) -> Answer | None:
+    """In user mode: the answer, after an async handler has come to its end on ``loop``."""
     answer = session.handle(message)
     return _finish(answer, loop) if isinstance(answer, Later) else answer
 
