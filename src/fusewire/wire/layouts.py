@@ -639,6 +639,30 @@ class UringEntInOut(NamedTuple):
     reserved: u64 = 0
 
 
+URING_ENT_IN_OUT = Layout(UringEntInOut, "fuse_uring_ent_in_out")
+
+
+class UringReqHeader(NamedTuple):
+    """``in_out``: ``fuse_in_header`` of a request, ``fuse_out_header`` of its answer; ``op_in``: the struct behind it."""
+
+    in_out: Annotated[bytes, spare(128)] = bytes(128)
+    op_in: Annotated[bytes, spare(128)] = bytes(128)
+    ring_ent_in_out: UringEntInOut = UringEntInOut()
+
+
+class UringCmdReq(NamedTuple):
+    """The 40 bytes of 7.46; up to 7.45 ``padding`` is the last of 24. For an entry with zero copy the first 16 bits of
+    ``uaddr`` are ``ent_zero_copy_buf_index`` instead."""
+
+    flags: u64 = 0
+    commit_id: u64 = 0
+    qid: u16 = 0
+    padding: Annotated[bytes, spare(6)] = bytes(6)
+    uaddr: u64 = 0
+    len: u32 = 0
+    reserved: u32 = 0
+
+
 NOTIFY_POLL_WAKEUP_OUT = Layout(NotifyPollWakeupOut, "fuse_notify_poll_wakeup_out")
 NOTIFY_INVAL_INODE_OUT = Layout(NotifyInvalInodeOut, "fuse_notify_inval_inode_out")
 NOTIFY_INVAL_ENTRY_OUT = Layout(NotifyInvalEntryOut, "fuse_notify_inval_entry_out")
@@ -648,4 +672,5 @@ NOTIFY_RETRIEVE_OUT = Layout(NotifyRetrieveOut, "fuse_notify_retrieve_out")
 NOTIFY_RETRIEVE_IN = Layout(NotifyRetrieveIn, "fuse_notify_retrieve_in")
 NOTIFY_PRUNE_OUT = Layout(NotifyPruneOut, "fuse_notify_prune_out")
 BACKING_MAP = Layout(BackingMap, "fuse_backing_map")
-URING_ENT_IN_OUT = Layout(UringEntInOut, "fuse_uring_ent_in_out")
+URING_REQ_HEADER = Layout(UringReqHeader, "fuse_uring_req_header")
+URING_CMD_REQ = Layout(UringCmdReq, "fuse_uring_cmd_req")
