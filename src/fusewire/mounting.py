@@ -20,6 +20,7 @@ from .daemon import Operations, Session
 from .inspect.events import EventStream
 from .linux import fusermount, mounts
 from .linux.autounmount import AutoUnmount
+from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become, sd_notify
 from .transport.devfuse import DevFuse
@@ -106,6 +107,8 @@ class Mounted:
         self._notifier = NotifierThread(channel.send)
         self.session.notify.sink = self._notifier.send
         self.session.backing = channel if isinstance(channel, DevFuse) else None
+        if isinstance(channel, DevFuse):
+            self.session.max_pages = max_pages_limit()
         self.readers = Readers(self.session, Traced(channel, self._trace) if self._trace else channel)
         self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
         _alive.add(self)

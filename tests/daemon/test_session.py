@@ -79,6 +79,19 @@ def test_without_max_pages_a_write_is_at_most_128_kib() -> None:
     assert granted.max_write == 128 << 10
 
 
+@pytest.mark.parametrize(("pages", "granted"), [(None, 1 << 20), (100, 100 << 12), (1 << 16, 8 << 20)])
+def test_a_write_carries_no_more_than_the_kernel_lets_it(pages: int | None, granted: int) -> None:
+    class Large(Operations):
+        settings = Settings(max_write=8 << 20)
+
+    session = Session(Large())
+    if pages is not None:
+        session.max_pages = pages
+    out = ask(session, Opcode.INIT, Message((L.InitIn(7, 45, 1 << 17, ALL),)), nodeid=0).structs[0]
+    assert session.granted is not None
+    assert (session.granted.max_write, out.max_write, out.max_pages) == (granted, granted, granted >> 12)
+
+
 def test_flags_beyond_bit_31_travel_in_the_second_word() -> None:
     class Passing(Operations):
         settings = Settings(flags=InitFlag.PASSTHROUGH, max_stack_depth=1)

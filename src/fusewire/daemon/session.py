@@ -39,7 +39,7 @@ from .errors import errno_of, error_answer, not_encoded, raised
 from .notify import Notifier
 from .operations import Operations
 from .request import NOTHING, Request, Seat, _current, read_header
-from .settings import Granted, negotiate
+from .settings import MAX_PAGES, Granted, negotiate
 
 log = logging.getLogger("fusewire.daemon")
 
@@ -74,6 +74,7 @@ class Session:
         self.backing: Backing | None = None  # set by the transport that can
         self.number = 0  # the connection's, which is the minor of the mount's st_dev; 0 where no mount of ours is seen
         self.backing_ids: set[int] = set()  # that were opened and not closed
+        self.max_pages = MAX_PAGES  # that a request of the kernel's may carry; set by the transport that knows
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
         self.events: EventStream | None = None
@@ -240,7 +241,7 @@ class Session:
             spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
             log.error("refused: %s", spoken)
             return self._refuse(unique, Errno.EPROTO, spoken)
-        granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations))
+        granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations), self.max_pages)
         self.dialect = Dialect(granted.minor, granted.flags)
         try:
             self.operations.init(granted)

@@ -17,6 +17,7 @@ DEFAULT_FLAGS = (
     | InitFlag.ABORT_ERROR
     | InitFlag.HAS_IOCTL_DIR
 )
+MAX_PAGES = 256  # in a request: what Linux allows where its administrator has not said otherwise
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Settings:
     """What to ask for. Sizes are bytes. None leaves the kernel's own.
 
     ``flags`` are wanted besides the defaults and what the overridden operations imply; ``refused`` are never wanted.
-    ``max_write`` is the most one WRITE carries; ``max_background`` how many background requests may be under way,
-    ``congestion_threshold`` from how many on readahead holds back; ``time_gran`` the finest time kept, in nanoseconds;
-    ``request_timeout`` in seconds: the kernel aborts the mount when one takes longer (7.43).
+    ``max_write`` is the most one WRITE carries (on Linux up to the pages of fs.fuse.max_pages_limit); ``max_background`` how
+    many background requests may be under way, ``congestion_threshold`` from how many on readahead holds back; ``time_gran``
+    the finest time kept, in nanoseconds; ``request_timeout`` in seconds: the kernel aborts the mount when one takes longer
+    (7.43).
     """
 
     flags: InitFlag = InitFlag(0)
@@ -51,8 +53,11 @@ class Granted:
     max_readahead: int
 
 
-def negotiate(asked: InitIn, settings: Settings, implied: InitFlag) -> tuple[Granted, InitOut]:
-    """The answer to INIT, and what it means. Flags that the kernel did not offer are not asked for.
+def negotiate(
+    asked: InitIn, settings: Settings, implied: InitFlag, max_pages: int = MAX_PAGES
+) -> tuple[Granted, InitOut]:
+    """The answer to INIT, and what it means. Flags that the kernel did not offer are not asked for, nor more
+    than ``max_pages`` in a request.
 
     BIG_WRITES is always set: kernels of user space honour it without offering it.
     """
@@ -61,7 +66,7 @@ def negotiate(asked: InitIn, settings: Settings, implied: InitFlag) -> tuple[Gra
     flags = InitFlag((want & offered) | (InitFlag.BIG_WRITES & ~settings.refused))
     if flags >> 32:
         flags |= InitFlag.INIT_EXT
-    max_write = min(max(PAGE_SIZE, settings.max_write), 0xFFFF * PAGE_SIZE)
+    max_write = min(max(PAGE_SIZE, settings.max_write), min(max_pages, 0xFFFF) * PAGE_SIZE)
     if not flags & InitFlag.MAX_PAGES:
         max_write = min(max_write, 32 * PAGE_SIZE)
     readahead = asked.max_readahead

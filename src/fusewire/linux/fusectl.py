@@ -1,4 +1,4 @@
-"""fusectl: /sys/fs/fuse/connections/N, by which a hung mount is seen and ended."""
+"""fusectl: /sys/fs/fuse/connections/N, by which a hung mount is seen and ended; and what sysctl says for all mounts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 ROOT = Path("/sys/fs/fuse/connections")
+MAX_PAGES_LIMIT = Path("/proc/sys/fs/fuse/max_pages_limit")
 
 
 class Control:
@@ -36,3 +37,11 @@ def ensure_mounted() -> bool:
     if ROOT.is_dir() and not os.path.ismount(ROOT):
         ctypes.CDLL(None).mount(b"fusectl", os.fsencode(ROOT), b"fusectl", ctypes.c_ulong(0), None)
     return os.path.ismount(ROOT)
+
+
+def max_pages_limit() -> int:
+    """How many pages of 4096 bytes one request may carry (fs.fuse.max_pages_limit, since Linux 6.13; 256 before)."""
+    try:
+        return int(MAX_PAGES_LIMIT.read_text())
+    except OSError:
+        return 256
