@@ -39,7 +39,7 @@ class Mounted:
 
     ``number`` is the connection's, as fusectl has it (0 on a socket, or a descriptor whose mount we do not see).
     ``trace`` gets a line for every message. Raises :class:`MountError` when it cannot be mounted, or its ``init`` raises; then
-    nothing is left behind.
+    nothing is left behind. Raises RuntimeError for an object that is mounted already: it has one ``session`` to notify.
     """
 
     def __init__(
@@ -202,6 +202,7 @@ class Mounted:
         """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive. The mount is the
         parent's."""
         self._is_child = True
+        self.session.destroyed = True
         self.channel.close()
         if self._watcher is not None:
             self._watcher.in_child()

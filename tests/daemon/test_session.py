@@ -432,6 +432,16 @@ def test_destroy_comes_once() -> None:
     assert calls == [1]
 
 
+def test_a_filesystem_has_one_session_at_a_time() -> None:
+    filesystem = MemoryFS()
+    first = started(filesystem)
+    with pytest.raises(RuntimeError, match="this MemoryFS is mounted already"):
+        Session(filesystem)
+    assert filesystem.session is first
+    first.destroy()
+    assert started(filesystem) is filesystem.session
+
+
 def test_an_interrupt_for_what_is_not_here_is_asked_for_again() -> None:
     with pytest.raises(OSError) as caught:
         ask(started(Operations()), Opcode.INTERRUPT, Message((L.InterruptIn(1234),)))

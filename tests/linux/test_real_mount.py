@@ -65,19 +65,20 @@ def test_mv_is_refused_by_a_filesystem_without_rename(mountpoint: Path) -> None:
 
 
 def test_what_is_granted_is_what_a_write_carries(mountpoint: Path) -> None:
+    sizes: list[int] = []
+
     class Large(MemoryFS):
         settings = fusewire.Settings(max_write=8 << 20)
-        sizes: list[int] = []
 
         def write(self, ino: int, fh: int, offset: int, data: memoryview) -> int:
-            self.sizes.append(len(data))
+            sizes.append(len(data))
             return super().write(ino, fh, offset, data)
 
     with fusewire.mount(Large(), mountpoint) as mounted, Watchdog(mounted.number, 60):
         dd = ["dd", "if=/dev/zero", f"of={mountpoint}/f", "bs=16M", "count=1", "oflag=direct"]
         subprocess.run(dd, check=True, capture_output=True, timeout=30)
         assert mounted.session.granted is not None
-        assert max(Large.sizes) == mounted.session.granted.max_write
+        assert max(sizes) == mounted.session.granted.max_write
 
 
 def test_touch_sets_now_and_keeps_the_other_time(memory_mount: RealMount) -> None:

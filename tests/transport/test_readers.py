@@ -204,6 +204,18 @@ def test_two_mounts_in_one_process_are_served_side_by_side(tmp_path: Path) -> No
         assert subprocess.check_output(["cat", *(path / "f" for path in paths)], timeout=20) == b"12"
 
 
+def test_one_filesystem_is_mounted_once_at_a_time_and_again_after_that(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        path.mkdir()
+    filesystem = MemoryFS({"f": b"1"})
+    for path, other in (paths, paths[::-1]):
+        with fusewire.mount(filesystem, path) as mounted, Watchdog(mounted.number, 60):
+            with pytest.raises(RuntimeError, match="this MemoryFS is mounted already"):
+                fusewire.Mounted(filesystem, other)
+            assert subprocess.check_output(["cat", path / "f"], timeout=20) == b"1"
+
+
 def test_a_child_of_the_mounting_process_does_not_keep_a_dead_daemons_mount_alive(mountpoint: Path) -> None:
     program = """
 import os, sys, time, fusewire

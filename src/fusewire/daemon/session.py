@@ -55,7 +55,8 @@ class Backing(Protocol):
 class Session:
     """Serves one filesystem. ``granted`` is None until INIT; ``seats`` are where requests are being handled.
 
-    ``events``: where to record what is performed; ``who`` gives the pid and name of the thread that does.
+    ``events``: where to record what is performed; ``who`` gives the pid and name of the thread that does. Raises RuntimeError
+    for a filesystem that another session still serves, TypeError for one whose ``init``, ``destroy`` or ``forget`` is async.
     """
 
     def __init__(self, operations: Operations) -> None:
@@ -81,7 +82,18 @@ class Session:
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
         self._bound: dict[int, Bound] = {}  # nothing is answered before INIT
         self._flock: dict[int, Bound] = {}
+        former: Session | None = getattr(operations, "session", None)
+        if former is not None and former.lives:
+            raise RuntimeError(
+                f"this {type(operations).__name__} is mounted already, and has one session to notify: unmount it first, or "
+                "mount another object"
+            )
         operations.session = self
+
+    @property
+    def lives(self) -> bool:
+        """Whether INIT was answered, and the end has not come."""
+        return self.granted is not None and not self.destroyed
 
     def backing_open(self, fd: int) -> int:
         """Register an open regular file for FUSE passthrough (7.40); returns the ``backing_id`` of :class:`Opened`.
