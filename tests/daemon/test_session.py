@@ -104,6 +104,29 @@ def test_a_newer_major_is_answered_with_ours_and_asked_again() -> None:
     assert session.granted is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_write", "1M"), ("max_write", 0), ("max_readahead", 1 << 32), ("max_background", 100_000),
+        ("congestion_threshold", -1), ("time_gran", -1), ("max_stack_depth", -1), ("request_timeout", 100_000),
+    ],
+)  # fmt: skip
+def test_settings_that_no_answer_to_init_can_carry_are_refused_at_once(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"Settings.{name} is .* it must be a whole number from"):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_what_is_no_exception_and_ends_init_is_told_to_whoever_mounts() -> None:
+    class Leaving(Operations):
+        def init(self, granted: object) -> None:
+            raise SystemExit(3)
+
+    session = Session(Leaving())
+    with pytest.raises(SystemExit):
+        session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    assert session.refusal == "the filesystem's init raised SystemExit(3)"
+
+
 @pytest.mark.parametrize(("major", "minor"), [(6, 0), (7, 8)])
 def test_a_kernel_that_is_too_old_is_refused(major: int, minor: int) -> None:
     session = Session(Operations())

@@ -244,6 +244,9 @@ class Session:
             number = errno_of(error) or int(Errno.EIO)
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
+        except BaseException as error:  # SystemExit, KeyboardInterrupt: the reader's end, with no answer
+            self.refusal = f"the filesystem's init raised {error!r}"
+            raise
         self.granted = granted
         self._bound = bind(self.operations, self.dialect)
         self._flock = bind_flock(self.operations, self.dialect)
