@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
+import logging
 import os
 import re
 import signal
@@ -12,33 +14,40 @@ import socket
 import stat
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from .daemon import Operations, Session
 from .inspect.events import EventStream
-from .linux import fusermount, mounts
+from .linux import Control, fusermount, mounts
 from .linux.autounmount import AutoUnmount
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become, sd_notify
 from .transport.devfuse import DevFuse
 from .transport.notifier import NotifierThread
-from .transport.readers import Readers
+from .transport.readers import LEAVE, Readers
 from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
 PathLike = str | os.PathLike[str]
 _FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
+GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
+T = TypeVar("T")
+log = logging.getLogger("fusewire")
 
 
 class Mounted:
     """A filesystem that is mounted, and the threads that serve it.
 
     ``number`` is the connection's, as fusectl has it (0 on a socket, or a descriptor whose mount we do not see).
-    ``trace`` gets a line for every message. Raises :class:`MountError` when it cannot be mounted, or its ``init`` raises; then
-    nothing is left behind.
+    ``trace`` gets a line for every message; ``stop``, once it is set, gives up a mounting that still waits for ``init``. Raises
+    :class:`MountError` when it cannot be mounted, its ``init`` raises, or ``stop`` was set (ECANCELED). Then, and after any
+    other exception, nothing is left behind.
+
+    What is still mounted when the program ends is unmounted then. A signal that ends the program, or os._exit, leaves no time
+    for that: ``auto_unmount`` of :class:`MountOptions` covers these, too.
     """
 
     def __init__(
@@ -49,55 +58,69 @@ class Mounted:
         *,
         events: EventStream | None = None,
         trace: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         given = os.fspath(path)
         # As mountinfo will have it, whatever becomes of our working directory.
-        self.path = given if _FD_PATH.match(given) else os.path.realpath(given)
+        self.path = given if _FD_PATH.match(given) else mounts.resolve(given)
         self.number = 0
+        self._identity = ""
         self._is_child = False
         self.session = Session(operations)
         self.session.events = events
         self.session.who = lambda: (threading.get_native_id(), "daemon")
         self._trace = trace
+        self._stop = stop
         self._watcher: AutoUnmount | None = None
         self._error: BaseException | None = None
-        self._mounting = False
+        self._server: threading.Thread | None = None
+        self._ended = self._mounting = False  # the reader, and mount(2): the later one closes the descriptor
+        self._closing = threading.Lock()
         channel = _given(self.path)
         if channel is not None:
             self._start(channel)
-        else:
-            self._mount(options)
+            return
+        mode = mounts.check_mountpoint(self.path)
+        try:
+            self._mount(mode, options)
             # Whoever gives up its privileges needs someone who may still unmount.
             self._watcher = AutoUnmount(self.path) if options.auto_unmount or options.user else None
-            self._become(options.user)
+            if options.user:
+                become(options.user)
+        except BaseException:
+            self._undo()
+            raise
 
-    def _mount(self, options: MountOptions) -> None:
+    def _mount(self, mode: int, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
-        mode = mounts.check_mountpoint(self.path)
         channel = DevFuse(mounts.open_device())
-        waits = channel.sync_init()
-        if waits:
-            self._mounting = True  # the descriptor is ours to close, whatever becomes of the reader
-            self._start(channel)
         try:
-            mounts.attach(channel.fd, self.path, mode, options)
-        except MountError as error:
-            if waits:
-                self._abandon(channel)
+            self._mounting = channel.sync_init()
+            if self._mounting:
+                self._start(channel)
+                self._attach_waiting(channel, mode, options)
             else:
-                channel.close()
-            if self.session.refusal:
-                raise MountError(errno.EIO, f"{self.path} was not mounted: {self.session.refusal}") from None
+                mounts.attach(channel.fd, self.path, mode, options)
+        except BaseException as error:
+            self._abandon(channel)
+            if not isinstance(error, MountError) or error.errno == errno.ECANCELED:
+                raise
+            if self._refused:
+                raise MountError(errno.EIO, f"{self.path} was not mounted: {self._refused}") from None
             if not mounts.may_use_helper(error):
                 raise
+            if self._server is not None:
+                self._server.join()
+            self._server = None
             self.session.initialized.clear()
-            channel, waits = DevFuse(fusermount.mount(self.path, options)), False
-        self.number = self.session.number = mounts.mount_at(self.path) or 0
-        self._mounting = False
-        if not waits:
+            channel = DevFuse(fusermount.mount(self.path, options))
+        self._note(channel)
+        if self._mounting:
+            self._let_go(channel)
+        else:
             self._start(channel)
-        elif not self._server.is_alive():
-            channel.close()
+        if mounts.connection_of(channel.fd):
+            mounts.check_alone(self.path, self.number)
         self._await_init()
 
     def _start(self, channel: DevFuse | Seqpacket | Stream) -> None:
@@ -107,28 +130,76 @@ class Mounted:
         self.session.notify.sink = self._notifier.send
         self.session.backing = channel if isinstance(channel, DevFuse) else None
         self.readers = Readers(self.session, Traced(channel, self._trace) if self._trace else channel)
-        self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
+        self.readers.at_end = lambda: self._reading_ended(channel)
+        self._ended = False
+        server = threading.Thread(target=self._serve, args=[channel], name=f"fusewire {self.path}", daemon=True)
+        server.start()
+        self._server = server
         _alive.add(self)
-        self._server.start()
+
+    def _attach_waiting(self, channel: DevFuse, mode: int, options: MountOptions) -> None:
+        """mount(2), in a thread of its own: Python sees no signal while it is in a system call that a signal does not end."""
+        failures: list[BaseException] = []
+        done = threading.Event()
+
+        def call() -> None:
+            try:
+                mounts.attach(channel.fd, self.path, mode, options)
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=call, name="fusewire mount(2)", daemon=True).start()
+        try:
+            self._wait_for(done)
+        except BaseException:
+            self._stop_reading(channel)
+            if done.wait(LEAVE) and not failures:  # it was answered just then
+                self._note(channel)
+            raise
+        if failures:
+            raise failures[0]
+
+    def _wait_for(self, event: threading.Event) -> None:
+        """Wait for ``event``; raises :class:`MountError` when we are asked to stop before."""
+        while not event.wait(None if self._stop is None else 0.05):
+            if self._stop is not None and self._stop.is_set():
+                raise MountError(
+                    errno.ECANCELED,
+                    f"{self.path} was not mounted: asked to stop before the filesystem's init had returned",
+                )
+
+    def _note(self, channel: DevFuse) -> None:
+        """It is mounted: remember which one it is."""
+        self._identity = mounts.identity(self.path)
+        self.number = self.session.number = mounts.connection_of(channel.fd) or mounts.mount_at(self.path) or 0
+        if not self._identity.startswith(f"{self.number}:"):
+            self._identity = ""  # another was mounted over it
 
     def _abandon(self, channel: DevFuse) -> None:
-        """mount(2) failed while the reader waits for it in read(2), which nothing but a signal ends."""
-        self._stop_reading(channel)
-        channel.close()
-        self._mounting = False
+        """mount(2) failed, while the reader waits for it in read(2), which nothing but a signal ends."""
+        if self._server is not None:
+            self._stop_reading(channel)
+        self._let_go(channel)
+
+    def _let_go(self, channel: DevFuse) -> None:
+        with self._closing:
+            self._mounting = False
+            if self._ended or self._server is None:
+                channel.close()
 
     def _stop_reading(self, channel: DevFuse) -> None:
         """End the readers without an unmount: their descriptor becomes /dev/null, and their sleep is interrupted."""
-        if channel.fd < 0:
-            return
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, channel.fd, inheritable=False)
-        os.close(null)
-        while self._server.is_alive():
-            self.readers.prod()
-            self._server.join(0.02)
+        channel.hang_up()
+        self.readers.stop()
 
-    def _serve(self) -> None:
+    def _reading_ended(self, channel: DevFuse | Seqpacket | Stream) -> None:
+        """Without an answer to INIT, for which mount(2) would wait for ever: as long as anyone has the device open."""
+        if self.session.granted is None and isinstance(channel, DevFuse):
+            self._stop_reading(channel)
+
+    def _serve(self, channel: DevFuse | Seqpacket | Stream) -> None:
         try:
             self.readers.run()
         except BaseException as error:
@@ -137,39 +208,45 @@ class Mounted:
             self.session.initialized.set()
             self._notifier.close()
             self.session.notify.close()
-            if not self._mounting:
-                self.channel.close()
-            if self.session.granted is not None or not self._mounting:
+            with self._closing:
+                self._ended = True
+                if not self._mounting:
+                    channel.close()
+            if self.session.granted is not None:
                 self.session.destroy()
 
     def _await_init(self) -> None:
         """The kernel has asked and was answered: only now the mount is of use."""
-        self.session.initialized.wait()
+        self._wait_for(self.session.initialized)
         if self.session.granted is None:
-            why = self.session.refusal or str(self._error or "it was unmounted before it answered")
-            self.unmount()
-            self.wait()
+            why = self._refused or "it was unmounted before it answered"
             raise MountError(errno.EIO, f"{self.path} was not mounted: {why}")
 
-    def _become(self, user: str) -> None:
-        try:
-            if user:
-                become(user)
-        except MountError:
-            self.unmount()
-            self.wait()
-            raise
+    @property
+    def _refused(self) -> str:
+        """Why INIT was not answered well; empty where we know of nothing."""
+        failure = self.readers.error if self._server is not None else None
+        return self.session.refusal or (f"its reader failed: {failure!r}" if failure is not None else "")
+
+    def _undo(self) -> None:
+        """What began must not be left behind."""
+        self.unmount()
+        if self._server is not None:
+            self._server.join(None if self.session.granted is not None else GRACE)
+        if self._watcher is not None:
+            self._watcher.close()
 
     @property
     def alive(self) -> bool:
         """Whether it is still served."""
-        return self._server.is_alive()
+        return self._server is not None and self._server.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until it is unmounted, by anyone, at most ``timeout`` seconds; whether it is. Raises what the transport failed
         with."""
-        self._server.join(timeout)
-        if self._server.is_alive():
+        if self._server is not None:
+            self._server.join(timeout)
+        if self.alive:
             return False
         if self._watcher is not None:
             self._watcher.close()
@@ -178,22 +255,45 @@ class Mounted:
         return True
 
     def unmount(self) -> None:
-        """Unmount, unless someone else has. A busy mount is taken away all the same."""
+        """Unmount, unless someone else has, wherever the mount is by now. A busy mount is taken away all the same.
+
+        Where it is used from elsewhere (bind mounts, other mount namespaces, a program whose working directory was in it when
+        it was taken away), the connection is aborted, for everyone.
+        """
         if self._is_child:
             return
-        if isinstance(self.channel, Seqpacket | Stream):
+        if self._server is not None and isinstance(self.channel, Seqpacket | Stream):
             with contextlib.suppress(OSError):
                 self.channel.socket.shutdown(socket.SHUT_RDWR)
-        elif self.number and mounts.mount_at(self.path) == self.number:
-            try:
-                mounts.unmount_at_any_price(self.path)
-            except MountError as error:
-                if error.errno == errno.EPERM and self._watcher is not None:
-                    self._watcher.close()  # it unmounts when it no longer hears of us
-                else:
-                    self._stop_reading(self.channel)
-        elif not self.number:
+            return
+        where = mounts.find(self._identity) if self._identity else None
+        if where is not None:
+            self._unmount_at(where)
+        if self._server is None or self.readers.ended(0 if where is None else GRACE):
+            return
+        if self.number:
+            self._end_connection()
+        if not self.readers.ended(GRACE if self.number else 0):
+            assert isinstance(self.channel, DevFuse)
             self._stop_reading(self.channel)
+
+    def _unmount_at(self, where: str) -> None:
+        try:
+            mounts.unmount_at_any_price(where)
+        except MountError as error:
+            if error.errno == errno.EPERM and self._watcher is not None:
+                self._watcher.close()  # it unmounts when it no longer hears of us
+
+    def _end_connection(self) -> None:
+        """It lives on, as it is mounted in other places, too, or is in use though it was taken away."""
+        for point in mounts.points_of(self.number):
+            with contextlib.suppress(MountError):
+                mounts.unmount(point, lazy=True)
+        covered = mounts.covered(self.number)
+        with contextlib.suppress(OSError):
+            Control(self.number).abort()
+        for point in covered:
+            log.warning("%s stays, dead, beneath another mount: unmount that one, then run 'umount %s'", point, point)
 
     def _forked(self) -> None:
         """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive. The mount is the
@@ -212,7 +312,15 @@ def _after_fork() -> None:
         mounted._forked()
 
 
+def _at_exit() -> None:
+    for mounted in list(_alive):
+        with contextlib.suppress(Exception):
+            mounted.unmount()
+            mounted.wait()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
@@ -249,6 +357,9 @@ def mount(
 ) -> Iterator[Mounted]:
     """Mount ``operations`` at ``path`` and serve it from threads, as long as the ``with`` lasts.
 
+    It unmounts however the block is left: SIGINT, which raises KeyboardInterrupt, does that; SIGTERM and SIGHUP do not, they
+    end the program at once and leave a dead mount, unless the program handles them, or asks for ``auto_unmount``.
+
     Raises :class:`MountError`. Use the mount from other processes: a call of this very process that holds the GIL while it
     waits (fstat in some versions of Python) would wait for the thread that is to answer it.
     """
@@ -256,19 +367,21 @@ def mount(
     try:
         yield mounted
     finally:
-        mounted.unmount()
-        mounted.wait()
+        _end(mounted)
 
 
 def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
     """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted, or on SIGINT, SIGTERM or SIGHUP, which
     unmount it. Raises :class:`MountError`."""
-    run_mounted(lambda: Mounted(operations, path, options))
+    run_mounted(lambda stop: Mounted(operations, path, options, stop=stop))
 
 
-def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None) -> None:
+def run_mounted(
+    start: Callable[[threading.Event], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None
+) -> None:
     """Mount by ``start``, call ``ready`` with what is mounted, and return when it is unmounted, or on SIGINT, SIGTERM or
-    SIGHUP, which unmount it, from the very start on. Tells systemd where that asked for it (``Type=notify``)."""
+    SIGHUP, which unmount it, from the very start on: ``start`` gets the event that is set by them. Tells systemd where that
+    asked for it (``Type=notify``)."""
     stop = threading.Event()
     handlers: dict[int, Any] = {}
 
@@ -279,7 +392,12 @@ def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] =
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handlers[wanted] = signal.signal(wanted, asked)
     try:
-        mounted = start()
+        try:
+            mounted = start(stop)
+        except MountError as error:
+            if error.errno == errno.ECANCELED and stop.is_set():
+                return
+            raise
         try:
             ready(mounted)
             sd_notify("READY=1")
@@ -287,15 +405,15 @@ def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] =
             stop.wait()
             sd_notify("STOPPING=1")
         finally:
-            mounted.unmount()
-            mounted.wait()
+            _end(mounted)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def _set_after(mounted: Mounted, stop: threading.Event) -> None:
-    mounted._server.join()
+    if mounted._server is not None:
+        mounted._server.join()
     stop.set()
 
 
@@ -303,16 +421,51 @@ def _set_after(mounted: Mounted, stop: threading.Event) -> None:
 async def amount(
     operations: Operations, path: PathLike, options: MountOptions = MountOptions()
 ) -> AsyncIterator[Mounted]:
-    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts."""
-    mounted = await asyncio.to_thread(Mounted, operations, path, options)
+    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts. Cancelled at any time, it unmounts
+    before it ends."""
+    stop = threading.Event()
+
+    def begin() -> Mounted:
+        return Mounted(operations, path, options, stop=stop)
+
+    mounting = asyncio.ensure_future(asyncio.to_thread(begin))
+    try:
+        mounted = await asyncio.shield(mounting)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(MountError):
+            await _to_the_end(asyncio.to_thread(_end, await _to_the_end(mounting)))
+        raise
     try:
         yield mounted
     finally:
-        await asyncio.to_thread(mounted.unmount)
-        await asyncio.to_thread(mounted.wait)
+        await _to_the_end(asyncio.to_thread(_end, mounted))
+
+
+def _end(mounted: Mounted) -> None:
+    mounted.unmount()
+    mounted.wait()
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    """Wait for ``work``, however often we are cancelled meanwhile; raises CancelledError after it, then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None and task.exception() is None:
+        raise cancelled
+    return task.result()
 
 
 async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
-    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it."""
+    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it.
+
+    asyncio.run cancels on SIGINT; SIGTERM and SIGHUP end the program at once and leave a dead mount, unless the program has
+    them cancel it, too (``loop.add_signal_handler``), or asks for ``auto_unmount``.
+    """
     async with amount(operations, path, options) as mounted:
         await asyncio.to_thread(mounted.wait)

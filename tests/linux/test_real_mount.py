@@ -153,13 +153,16 @@ def test_a_busy_mountpoint_is_said_so(memory_mount: RealMount) -> None:
         pass
 
 
-def test_a_dead_mount_is_recognised_and_the_way_out_is_said(mountpoint: Path) -> None:
+def test_a_dead_mount_is_said_so_and_the_way_out_leads_out(mountpoint: Path) -> None:
     with real_mount(mountpoint, MEMORY) as mounted:
         mounted.daemon.kill()
         mounted.daemon.wait(timeout=20)
-        with pytest.raises(MountError, match=r"dead mount, its daemon is gone: run 'umount"), \
+        with pytest.raises(MountError, match=r"if its daemon is dead or hangs, run 'fusewire (unmount .*)' and") as said, \
                 fusewire.mount(MemoryFS(), mountpoint):  # fmt: skip
             pass
+        words = str(said.value).split("'")[1].split()
+        subprocess.run([sys.executable, "-m", *words], check=True, timeout=20)
+    assert mounts.mount_at(str(mountpoint)) is None
 
 
 def test_a_missing_device_and_a_closed_one_are_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 import click
@@ -13,7 +14,7 @@ from ..linux import MountError
 from ..mounting import Mounted, run_mounted
 
 
-def detached(start: Callable[[], Mounted]) -> None:
+def detached(start: Callable[[threading.Event], Mounted]) -> None:
     """Fork; the child mounts by ``start`` and serves it. Returns in the parent, when the mount is up.
 
     Raises click.ClickException with the child's reason when it is not.
@@ -35,7 +36,7 @@ def detached(start: Callable[[], Mounted]) -> None:
     _be_daemon(start, writing)
 
 
-def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
+def _be_daemon(start: Callable[[threading.Event], Mounted], pipe: int) -> None:
     def ready(mounted: Mounted) -> None:
         os.stat(mounted.path)  # it answers
         _leave_terminal()

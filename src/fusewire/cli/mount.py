@@ -98,13 +98,14 @@ def mount(filesystem: tuple[str, ...], foreground: bool, options: tuple[str, ...
             _serve(load(tuple(words)), mountpoint, chosen, trace)
         else:
             path = mountpoint if mountpoint.startswith("/dev/fd/") else os.path.abspath(mountpoint)
-            detached(lambda: Mounted(load(tuple(words)), path, chosen))
+            detached(lambda stop: Mounted(load(tuple(words)), path, chosen, stop=stop))
     except MountError as error:
         raise click.ClickException(str(error)) from None
 
 
 def _serve(operations: Operations, mountpoint: str, options: MountOptions, trace: bool) -> None:
-    run_mounted(lambda: Mounted(operations, mountpoint, options, trace=_print_line if trace else None))
+    trace_to = _print_line if trace else None
+    run_mounted(lambda stop: Mounted(operations, mountpoint, options, trace=trace_to, stop=stop))
 
 
 def _print_line(line: str) -> None:

@@ -17,6 +17,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..daemon.request import Seat, read_header
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fusewire.transport")
 
 TAKE_OVER = 0.004  # seconds until a handler that has not come back counts as blocking
+LEAVE = 5.0  # seconds that handlers have to come back in, once all is over
 REST = 32  # looks without any request after which the monitor sleeps
 
 
@@ -88,7 +90,10 @@ class Readers:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None  # what the channel, or what is read from it, failed with
+        self.at_end: Callable[[], None] = lambda: (
+            None
+        )  # called when nothing is read any more, before threads are waited for
         self._monitor_rests = False
         self._wake_monitor = _thread.allocate_lock()
         self._wake_monitor.acquire()
@@ -98,15 +103,26 @@ class Readers:
         self._start(self._monitor, "monitor")
         self._start_reader(self._reader)
         self._over.wait()
+        self.at_end()
         self._wake_all()
         self.session.interrupt_all()
+        end = time.monotonic() + LEAVE
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 log.warning("%s still runs a handler; it is left behind", thread.name)
         self.loop.close()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
+
+    def stop(self) -> None:
+        """Have it over, though the channel does not say so: it must say so to the next who reads."""
+        self._over.set()
+        self.prod()
+
+    def ended(self, timeout: float = 0.0) -> bool:
+        """Whether nothing is read any more, within ``timeout`` seconds."""
+        return self._over.wait(timeout)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -118,7 +134,7 @@ class Readers:
                 if not self._serve_one(seat):
                     break
         except BaseException as error:
-            self._error = error
+            self.error = error
         finally:
             self._over.set()
 
