@@ -105,8 +105,8 @@ class Mounted:
             self._abandon(channel)
             if not isinstance(error, MountError) or error.errno == errno.ECANCELED:
                 raise
-            if self._refused:
-                raise MountError(errno.EIO, f"{self.path} was not mounted: {self._refused}") from None
+            if self.session.refusal:
+                raise MountError(errno.EIO, f"{self.path} was not mounted: {self.session.refusal}") from None
             if not mounts.may_use_helper(error):
                 raise
             if self._server is not None:
@@ -154,7 +154,7 @@ class Mounted:
         try:
             self._wait_for(done)
         except BaseException:
-            self._stop_reading(channel)
+            self._refuse_init(channel, "the mounting was given up")
             if done.wait(LEAVE) and not failures:  # it was answered just then
                 self._note(channel)
             raise
@@ -179,9 +179,9 @@ class Mounted:
 
     def _abandon(self, channel: DevFuse) -> None:
         """mount(2) failed, while the reader waits for it in read(2), which nothing but a signal ends."""
+        self._let_go(channel)
         if self._server is not None:
             self._stop_reading(channel)
-        self._let_go(channel)
 
     def _let_go(self, channel: DevFuse) -> None:
         with self._closing:
@@ -194,10 +194,20 @@ class Mounted:
         channel.hang_up()
         self.readers.stop()
 
+    def _refuse_init(self, channel: DevFuse, why: str) -> None:
+        """End mount(2), which waits for the answer to INIT. It has the device open itself, so to close ours is not enough."""
+        answers = self.session.refuse_init(why)
+        with contextlib.suppress(OSError):
+            for answer in answers:
+                channel.send(answer)
+            if not answers:  # INIT has not been read
+                Control(mounts.connection_of(channel.fd)).abort()
+        self._stop_reading(channel)
+
     def _reading_ended(self, channel: DevFuse | Seqpacket | Stream) -> None:
-        """Without an answer to INIT, for which mount(2) would wait for ever: as long as anyone has the device open."""
-        if self.session.granted is None and isinstance(channel, DevFuse):
-            self._stop_reading(channel)
+        failure = self.readers.error
+        if failure is not None and self._mounting and isinstance(channel, DevFuse):
+            self._refuse_init(channel, f"its reader failed with {failure!r}")
 
     def _serve(self, channel: DevFuse | Seqpacket | Stream) -> None:
         try:
@@ -219,20 +229,14 @@ class Mounted:
         """The kernel has asked and was answered: only now the mount is of use."""
         self._wait_for(self.session.initialized)
         if self.session.granted is None:
-            why = self._refused or "it was unmounted before it answered"
+            why = self.session.refusal or "it was unmounted before it answered"
             raise MountError(errno.EIO, f"{self.path} was not mounted: {why}")
 
-    @property
-    def _refused(self) -> str:
-        """Why INIT was not answered well; empty where we know of nothing."""
-        failure = self.readers.error if self._server is not None else None
-        return self.session.refusal or (f"its reader failed: {failure!r}" if failure is not None else "")
-
     def _undo(self) -> None:
-        """What began must not be left behind."""
+        """What began, and whoever began it is not there to end, must not be left behind."""
         self.unmount()
-        if self._server is not None:
-            self._server.join(None if self.session.granted is not None else GRACE)
+        if self._server is not None and self.session.granted is not None:  # else init may never return
+            self._server.join()
         if self._watcher is not None:
             self._watcher.close()
 
@@ -314,9 +318,7 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for mounted in list(_alive):
-        with contextlib.suppress(Exception):
-            mounted.unmount()
-            mounted.wait()
+        mounted._undo()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -236,6 +236,8 @@ class Session:
             spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
             log.error("refused: %s", spoken)
             return self._refuse(unique, Errno.EPROTO, spoken)
+        if self.refusal:
+            return error_answer(unique, Errno.EIO)
         granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations))
         self.dialect = Dialect(granted.minor, granted.flags)
         try:
@@ -247,6 +249,8 @@ class Session:
         except BaseException as error:  # SystemExit, KeyboardInterrupt: the reader's end, with no answer
             self.refusal = f"the filesystem's init raised {error!r}"
             raise
+        if self.refusal:  # meanwhile, by another thread
+            return error_answer(unique, Errno.EIO)
         self.granted = granted
         self._bound = bind(self.operations, self.dialect)
         self._flock = bind_flock(self.operations, self.dialect)
@@ -257,6 +261,14 @@ class Session:
         self.refusal = why
         self.initialized.set()
         return error_answer(unique, number)
+
+    def refuse_init(self, why: str) -> list[Answer]:
+        """Grant no INIT from here on, unless that has been done. Returns the answers for the one that is being handled, or was
+        when its thread ended; another thread may write them at once, and the handler's own comes too late then."""
+        if self.granted is not None:
+            return []
+        self.refusal = self.refusal or why
+        return [error_answer(unique, Errno.EIO) for unique in self.in_flight]
 
     def failure(self, message: Buffer) -> Answer:
         """EIO for the request ``message``."""
