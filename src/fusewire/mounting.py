@@ -118,7 +118,11 @@ class Mounted:
         if self._mounting:
             self._let_go(channel)
         else:
-            self._start(channel)
+            try:
+                self._start(channel)
+            except BaseException:
+                channel.close()
+                raise
         if mounts.connection_of(channel.fd):
             mounts.check_alone(self.path, self.number)
         self._await_init()
