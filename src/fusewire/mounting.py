@@ -1,8 +1,7 @@
-"""``fusewire.mount``, ``run`` and ``serve``: a filesystem, a mountpoint, and the session between them."""
+"""``fusewire.mount`` and ``run``: a filesystem, a mountpoint, and the session between them."""
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import errno
@@ -14,9 +13,9 @@ import socket
 import stat
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from .daemon import Operations, Session
 from .inspect.events import EventStream
@@ -26,7 +25,7 @@ from .linux.options import MountError, MountOptions
 from .linux.privileges import become, sd_notify
 from .transport.devfuse import DevFuse
 from .transport.notifier import NotifierThread
-from .transport.readers import LEAVE, Readers
+from .transport.readers import Readers
 from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
@@ -34,7 +33,6 @@ PathLike = str | os.PathLike[str]
 _FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
-T = TypeVar("T")
 log = logging.getLogger("fusewire")
 
 
@@ -159,7 +157,7 @@ class Mounted:
             self._wait_for(done)
         except BaseException:
             self._refuse_init(channel, "the mounting was given up")
-            if done.wait(LEAVE) and not failures:  # it was answered just then
+            if done.wait(5.0) and not failures:  # it was answered just then
                 self._note(channel)
             raise
         if failures:
@@ -209,7 +207,7 @@ class Mounted:
         self._stop_reading(channel)
 
     def _reading_ended(self, channel: DevFuse | Seqpacket | Stream) -> None:
-        failure = self.readers.error
+        failure = self.readers.failure
         if failure is not None and self._mounting and isinstance(channel, DevFuse):
             self._refuse_init(channel, f"its reader failed with {failure!r}")
 
@@ -353,6 +351,12 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
     raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
 
 
+def end(mounted: Mounted) -> None:
+    """Unmount, and wait until that is done. Raises what the transport failed with."""
+    mounted.unmount()
+    mounted.wait()
+
+
 @contextlib.contextmanager
 def mount(
     operations: Operations,
@@ -373,7 +377,7 @@ def mount(
     try:
         yield mounted
     finally:
-        _end(mounted)
+        end(mounted)
 
 
 def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
@@ -411,7 +415,7 @@ def run_mounted(
             stop.wait()
             sd_notify("STOPPING=1")
         finally:
-            _end(mounted)
+            end(mounted)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -421,57 +425,3 @@ def _set_after(mounted: Mounted, stop: threading.Event) -> None:
     if mounted._server is not None:
         mounted._server.join()
     stop.set()
-
-
-@contextlib.asynccontextmanager
-async def amount(
-    operations: Operations, path: PathLike, options: MountOptions = MountOptions()
-) -> AsyncIterator[Mounted]:
-    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts. Cancelled at any time, it unmounts
-    before it ends."""
-    stop = threading.Event()
-
-    def begin() -> Mounted:
-        return Mounted(operations, path, options, stop=stop)
-
-    mounting = asyncio.ensure_future(asyncio.to_thread(begin))
-    try:
-        mounted = await asyncio.shield(mounting)
-    except asyncio.CancelledError:
-        stop.set()
-        with contextlib.suppress(MountError):
-            await _to_the_end(asyncio.to_thread(_end, await _to_the_end(mounting)))
-        raise
-    try:
-        yield mounted
-    finally:
-        await _to_the_end(asyncio.to_thread(_end, mounted))
-
-
-def _end(mounted: Mounted) -> None:
-    mounted.unmount()
-    mounted.wait()
-
-
-async def _to_the_end(work: Awaitable[T]) -> T:
-    """Wait for ``work``, however often we are cancelled meanwhile; raises CancelledError after it, then."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None and task.exception() is None:
-        raise cancelled
-    return task.result()
-
-
-async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
-    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it.
-
-    asyncio.run cancels on SIGINT; SIGTERM and SIGHUP end the program at once and leave a dead mount, unless the program has
-    them cancel it, too (``loop.add_signal_handler``), or asks for ``auto_unmount``.
-    """
-    async with amount(operations, path, options) as mounted:
-        await asyncio.to_thread(mounted.wait)

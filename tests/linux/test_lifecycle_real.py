@@ -69,7 +69,8 @@ def test_an_init_that_ends_its_thread_fails_the_mount(mountpoint: Path, ending: 
     daemon = program(source, mountpoint)
     with guarded(daemon):
         said, _ = daemon.communicate(timeout=20)
-    assert f"was not mounted: the filesystem's init raised {ending}" in said
+    assert "was not mounted: the filesystem's init " in said
+    assert ending in said
     assert mounts.mount_at(str(mountpoint)) is None
 
 
@@ -156,6 +157,32 @@ def test_serve_cancelled_while_it_mounts_leaves_nothing(mountpoint: Path) -> Non
     finally:
         go_on.set()
     assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_serve_cancelled_twice_while_it_mounts_leaves_nothing(
+    mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun, go_on = mounts.attach, threading.Event(), threading.Event()
+
+    def attach(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        begun.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(mounts, "attach", attach)
+
+    async def cancelled() -> None:
+        serving = asyncio.ensure_future(fusewire.serve(MemoryFS(), mountpoint))
+        await asyncio.to_thread(begun.wait, 20)
+        for _ in range(2):
+            serving.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert mounts.mount_at(str(mountpoint)) is None
+
+    asyncio.run(cancelled())
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.01, 0.03])

@@ -73,6 +73,10 @@ def check_mountpoint(path: str) -> int:
     except FileNotFoundError:
         raise MountError(errno.ENOENT, f"mountpoint {path} does not exist: make the directory first") from None
     except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise MountError(
+                error.errno, f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again"
+            ) from None
         raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
         raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")

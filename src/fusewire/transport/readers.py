@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fusewire.transport")
 
 TAKE_OVER = 0.004  # seconds until a handler that has not come back counts as blocking
-LEAVE = 5.0  # seconds that handlers have to come back in, once all is over
 REST = 32  # looks without any request after which the monitor sleeps
 
 
@@ -90,7 +89,7 @@ class Readers:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self.error: BaseException | None = None  # what the channel, or what is read from it, failed with
+        self._error: BaseException | None = None
         self.at_end: Callable[[], None] = lambda: (
             None
         )  # called when nothing is read any more, before threads are waited for
@@ -106,19 +105,23 @@ class Readers:
         self.at_end()
         self._wake_all()
         self.session.interrupt_all()
-        end = time.monotonic() + LEAVE
         for thread in self._threads:
-            thread.join(timeout=max(0.0, end - time.monotonic()))
+            thread.join(timeout=5.0)
             if thread.is_alive():
                 log.warning("%s still runs a handler; it is left behind", thread.name)
         self.loop.close()
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """Have it over, though the channel does not say so: it must say so to the next who reads."""
         self._over.set()
         self.prod()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What a reader failed with."""
+        return self._error
 
     def ended(self, timeout: float = 0.0) -> bool:
         """Whether nothing is read any more, within ``timeout`` seconds."""
@@ -134,7 +137,7 @@ class Readers:
                 if not self._serve_one(seat):
                     break
         except BaseException as error:
-            self.error = error
+            self._error = error
         finally:
             self._over.set()
 
