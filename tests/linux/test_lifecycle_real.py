@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -279,7 +280,9 @@ def test_a_signal_ends_a_daemon_whose_mount_another_namespace_has(mountpoint: Pa
 
 
 @pytest.mark.parametrize("options", ["user='nobody', allow_other=True", "user='nobody'"])
-def test_a_signal_ends_a_daemon_without_privileges_whose_mount_is_in_use(mountpoint: Path, options: str) -> None:
+def test_a_signal_ends_a_daemon_without_privileges_whose_mount_is_in_use(options: str) -> None:
+    mountpoint = Path(tempfile.mkdtemp(prefix="fusewire-"))  # where others may look, unlike in tmp_path
+    mountpoint.chmod(0o755)
     source = MEMORY.replace("sys.argv[1])", f"sys.argv[1], fusewire.MountOptions({options}))")
     with real_mount(mountpoint, source) as mounted:
         user = subprocess.Popen(["sleep", "60"], cwd=mountpoint)
@@ -290,6 +293,7 @@ def test_a_signal_ends_a_daemon_without_privileges_whose_mount_is_in_use(mountpo
         finally:
             user.kill()
             user.wait(timeout=20)
+    mountpoint.rmdir()
 
 
 def test_auto_unmount_finds_what_moved_with_its_parent(tmp_path: Path) -> None:
