@@ -127,6 +127,20 @@ def test_what_is_no_exception_and_ends_init_is_told_to_whoever_mounts() -> None:
     assert session.refusal == "the filesystem's init raised SystemExit(3)"
 
 
+def test_an_init_that_is_refused_while_it_is_handled_is_not_granted_afterwards() -> None:
+    class Slow(Operations):
+        def init(self, granted: object) -> None:
+            told.extend(b"".join(answer) for answer in session.refuse_init("whoever mounts is gone"))
+
+    told: list[bytes] = []
+    session = Session(Slow())
+    answer = session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    assert isinstance(answer, tuple)
+    assert told == [b"".join(answer)]
+    assert codec.decode_out_header(told[0]) == L.OutHeader(16, -errno.EIO, 2)
+    assert (session.granted, session.refusal) == (None, "whoever mounts is gone")
+
+
 @pytest.mark.parametrize(("major", "minor"), [(6, 0), (7, 8)])
 def test_a_kernel_that_is_too_old_is_refused(major: int, minor: int) -> None:
     session = Session(Operations())

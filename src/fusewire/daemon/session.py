@@ -75,6 +75,7 @@ class Session:
         self.number = 0  # the connection's, which is the minor of the mount's st_dev; 0 where no mount of ours is seen
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
+        self._given_up = False
         self.events: EventStream | None = None
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
         self._bound: dict[int, Bound] = {}  # nothing is answered before INIT
@@ -236,7 +237,7 @@ class Session:
             spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
             log.error("refused: %s", spoken)
             return self._refuse(unique, Errno.EPROTO, spoken)
-        if self.refusal:
+        if self._given_up:
             return error_answer(unique, Errno.EIO)
         granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations))
         self.dialect = Dialect(granted.minor, granted.flags)
@@ -249,7 +250,7 @@ class Session:
         except BaseException as error:  # SystemExit, KeyboardInterrupt: the reader's end, with no answer
             self.refusal = f"the filesystem's init raised {error!r}"
             raise
-        if self.refusal:  # meanwhile, by another thread
+        if self._given_up:  # meanwhile, by another thread
             return error_answer(unique, Errno.EIO)
         self.granted = granted
         self._bound = bind(self.operations, self.dialect)
@@ -267,6 +268,7 @@ class Session:
         when its thread ended; another thread may write them at once, and the handler's own comes too late then."""
         if self.granted is not None:
             return []
+        self._given_up = True
         self.refusal = self.refusal or why
         return [error_answer(unique, Errno.EIO) for unique in self.in_flight]
 
