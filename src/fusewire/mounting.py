@@ -237,8 +237,8 @@ class Mounted:
     def _undo(self) -> None:
         """What began, and whoever began it is not there to end, must not be left behind."""
         self.unmount()
-        if self._server is not None and self.session.granted is not None:  # else init may never return
-            self._server.join()
+        if self._server is not None:
+            self._server.join(None if self.session.granted is not None else GRACE)  # an init may never return
         if self._watcher is not None:
             self._watcher.close()
 
