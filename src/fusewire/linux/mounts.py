@@ -10,6 +10,7 @@ import ctypes
 import errno
 import grp
 import os
+import re
 import stat
 import struct
 from pathlib import Path
@@ -20,6 +21,7 @@ from .options import MountError, MountOptions
 
 MNT_FORCE, MNT_DETACH = 1, 2
 DEV_FUSE = "/dev/fuse"
+MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 def open_device() -> int:
@@ -156,15 +158,15 @@ def mount_at(path: str) -> int | None:
 def _mountinfo(path: str) -> tuple[int, int] | None:
     """Connection number and mount id of the FUSE mount seen at ``path``."""
     path = os.path.abspath(path)
-    wanted = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    wanted = os.fsencode(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)))
     found = None
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount_id, _, device, _, target = fields.split(" ")[:5]
+    for line in filter(None, MOUNTINFO.read_bytes().split(b"\n")):  # the kernel escapes no other end of a line
+        fields, _, rest = line.partition(b" - ")
+        mount_id, _, device, _, target = fields.split(b" ")[:5]
         if _unescape(target) == wanted:
-            kind = rest.split(" ")[0]
-            is_fuse = kind in ("fuse", "fuseblk") or kind.startswith(("fuse.", "fuseblk."))
-            found = (int(device.partition(":")[2]), int(mount_id)) if is_fuse else None
+            kind = rest.split(b" ")[0]
+            is_fuse = kind in (b"fuse", b"fuseblk") or kind.startswith((b"fuse.", b"fuseblk."))
+            found = (int(device.partition(b":")[2]), int(mount_id)) if is_fuse else None
     return found
 
 
@@ -200,11 +202,9 @@ def connection_number(path: str) -> int:
     return number
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: bytes) -> bytes:
     """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
-    for code in ("040", "011", "012", "134"):
-        text = text.replace("\\" + code, chr(int(code, 8)))
-    return text
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), text)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
