@@ -51,6 +51,16 @@ def test_mount_returns_once_the_mount_answers_and_unmount_ends_the_daemon(unmoun
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("closed", ["0<&-", "0<&- 1>&-", "0<&- 1>&- 2>&-", "1>&-"])
+def test_it_mounts_though_standard_descriptors_are_closed(unmounted: Path, closed: str) -> None:
+    command = f'exec "$@" {closed}'
+    done = subprocess.run(["sh", "-c", command, "sh", *COMMAND, "mount", "memory", str(unmounted)], timeout=60)
+    assert done.returncode == 0
+    assert mounts.mount_at(str(unmounted)) is not None
+    assert subprocess.run(["ls", str(unmounted)], timeout=20).returncode == 0
+
+
+@pytest.mark.real
 def test_options_reach_the_mount(unmounted: Path) -> None:
     assert fusewire("mount", "-o", "ro,noexec", "-o", "fsname=my fs,subtype=mine", "memory", unmounted).returncode == 0
     line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(unmounted) in line)

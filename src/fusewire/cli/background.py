@@ -18,6 +18,7 @@ def detached(start: Callable[[], Mounted]) -> None:
 
     Raises click.ClickException with the child's reason when it is not.
     """
+    _occupy_standard_descriptors()
     reading, writing = os.pipe()
     child = os.fork()
     if child:
@@ -33,6 +34,13 @@ def detached(start: Callable[[], Mounted]) -> None:
     if os.fork():  # never a session leader, so it never gets a terminal
         os._exit(0)
     _be_daemon(start, writing)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Whoever started us may have closed some of 0 to 2: a pipe or /dev/fuse would get that number, and be lost with it."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
 
 
 def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
@@ -51,7 +59,8 @@ def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
         with contextlib.suppress(OSError):
             os.write(pipe, (str(error) if plain else f"{type(error).__name__}: {error}").encode())
     finally:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed when we were started
+            sys.stdout.flush()
         os._exit(status)
 
 
