@@ -13,6 +13,7 @@ import stat
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -64,6 +65,7 @@ class Mounted:
         self._mounting = False
         channel = _given(self.path)
         if channel is not None:
+            _become_whoever_serves(channel, self.path, options)
             self._start(channel)
         else:
             self._mount(options)
@@ -228,8 +230,10 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
     if not stat.S_ISSOCK(found.st_mode):
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
+        os.set_inheritable(fd, False)
         return DevFuse(fd)
     sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
     sock.setblocking(True)
     if sock.type == socket.SOCK_SEQPACKET:
         return Seqpacket(sock)
@@ -237,6 +241,24 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
         return Stream(sock)
     sock.detach()
     raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
+
+
+def _become_whoever_serves(channel: DevFuse | Seqpacket | Stream, path: str, options: MountOptions) -> None:
+    """Of all options that is the one left when someone else mounts. Raises :class:`MountError`; the descriptor stays the
+    caller's."""
+    others = replace(options, user="").chosen()
+    try:
+        if others:
+            raise MountError(
+                errno.EINVAL,
+                f"{path} is not mounted by us: give {', '.join(others)} to whoever mounts it; setuid= applies",
+            )
+        if options.user:
+            become(options.user)
+    except MountError:
+        if not isinstance(channel, DevFuse):
+            channel.socket.detach()
+        raise
 
 
 @contextlib.contextmanager

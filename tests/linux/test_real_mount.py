@@ -327,9 +327,11 @@ def test_a_signal_unmounts_after_privileges_were_dropped(mountpoint: Path) -> No
 
 def test_a_given_device_is_served_and_let_go(mountpoint: Path) -> None:
     fd = mounts.mount(str(mountpoint))
+    os.set_inheritable(fd, True)
     number = connection_number(str(mountpoint))
     with Watchdog(number, 60):
         mounted = fusewire.Mounted(MemoryFS({"f": b"data"}), f"/dev/fd/{fd}")
+        assert not os.get_inheritable(fd)
         assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
         mounted.unmount()
         assert mounted.wait(timeout=20)

@@ -92,12 +92,14 @@ def mount(filesystem: tuple[str, ...], foreground: bool, options: tuple[str, ...
         raise click.UsageError("a filesystem and a mountpoint are needed")
     *words, mountpoint = filesystem
     try:
-        chosen = MountOptions.parse(",".join(options), MountOptions(fsname=" ".join(words), subtype="fusewire"))
+        given = mountpoint.startswith("/dev/fd/")
+        named = MountOptions() if given else MountOptions(fsname=" ".join(words))
+        chosen = MountOptions.parse(",".join(options), named)
         if foreground or trace:
             _log_to_stderr()
             _serve(load(tuple(words)), mountpoint, chosen, trace)
         else:
-            path = mountpoint if mountpoint.startswith("/dev/fd/") else os.path.abspath(mountpoint)
+            path = mountpoint if given else os.path.abspath(mountpoint)
             detached(lambda: Mounted(load(tuple(words)), path, chosen))
     except MountError as error:
         raise click.ClickException(str(error)) from None

@@ -124,6 +124,16 @@ class MountOptions:
         words = [f"fd={fd}", f"rootmode={rootmode:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
         return ",".join(words + self._fuse_words())
 
+    def chosen(self) -> list[str]:
+        """The words for what is not as it is by default."""
+        plain = MountOptions()
+        words = [
+            word for word, (name, on) in _BOOLEANS.items() if getattr(self, name) is on is not getattr(plain, name)
+        ]
+        words += [f"{word}={getattr(self, name)}" for word, (name, _) in _VALUES.items()
+                  if getattr(self, name) != getattr(plain, name)]  # fmt: skip
+        return words + [word for word, flag in _FLAG_WORDS.items() if self.flags & flag] + list(self.extra)
+
     def words(self) -> str:
         """For ``fusermount3 -o``."""
         words = [f"fsname={_escaped(self.fsname)}"]
