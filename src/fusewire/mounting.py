@@ -29,7 +29,7 @@ from .transport.readers import Readers
 from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
-PathLike = str | os.PathLike[str]
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 
@@ -51,7 +51,9 @@ class Mounted:
         events: EventStream | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
-        given = os.fspath(path)
+        given = os.fsdecode(path)
+        if not given:
+            raise MountError(errno.ENOENT, "the mountpoint is empty: say which directory")
         # As mountinfo will have it, whatever becomes of our working directory.
         self.path = given if _FD_PATH.match(given) else os.path.realpath(given)
         self.number = 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from conftest import CAN_MOUNT, wait_until
+from conftest import wait_until
 
 from fusewire.linux import mounts
 
@@ -145,6 +149,14 @@ def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
     assert mounts.mount_at(str(path)) is None
 
 
+@pytest.mark.parametrize("word", ["suid", "dev"])
+def test_what_fusermount3_would_leave_out_is_refused_by_name(mountpoint: Path, word: str) -> None:
+    from fusewire.linux import MountOptions, fusermount
+
+    with pytest.raises(mounts.MountError, match=f"suid and dev on {mountpoint}: only root may use them"):
+        fusermount.mount(str(mountpoint), MountOptions.parse(word))
+
+
 @pytest.mark.real
 def test_mount_dash_t_finds_the_helper(unmounted: Path) -> None:
     helper = Path("/sbin/mount.fuse.fusewire")
@@ -211,6 +223,52 @@ def test_a_factory_that_is_none(mountpoint: Path, name: str, why: str) -> None:
     assert why in failed("mount", name, mountpoint)
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def FS(:\n", "broken cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)"),
+        ("\nnosuchname\n", "broken cannot be imported: NameError: name 'nosuchname' is not defined ("),
+        ("import no_such_module\n", "broken cannot be imported: No module named 'no_such_module'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(tmp_path: Path, source: str, why: str) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    assert why in failed("mount", "-f", "broken:FS", tmp_path, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", [":f", ".x:f", "os:", "os:path..join"])
+def test_a_name_that_is_no_module_and_function(mountpoint: Path, name: str) -> None:
+    assert f"{name!r} is not known here: say module:function" in failed("mount", "-f", name, mountpoint)
+
+
+@pytest.mark.parametrize("command", [["mount", "memory"], ["mount", "-f", "memory"], ["unmount"]])
+def test_an_empty_mountpoint_is_not_the_working_directory(mountpoint: Path, command: list[str]) -> None:
+    assert "the mountpoint is empty: say which directory" in failed(*command, "", cwd=mountpoint)
+
+
+@pytest.mark.real
+def test_a_symlink_to_the_mountpoint_is_unmounted(unmounted: Path) -> None:
+    (unmounted.parent / "link").symlink_to(unmounted.name)
+    (unmounted.parent / "further").symlink_to("link/")
+    assert fusewire("mount", "memory", unmounted).returncode == 0
+    assert fusewire("unmount", unmounted.parent / "further").returncode == 0
+    assert mounts.mount_at(str(unmounted)) is None
+
+
+@pytest.mark.real
+def test_where_systemd_cannot_be_told_the_mount_goes_on(unmounted: Path) -> None:
+    daemon = subprocess.Popen(
+        [*COMMAND, "mount", "-f", "memory", str(unmounted)],
+        env={**os.environ, "NOTIFY_SOCKET": str(unmounted.parent / "missing")}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert daemon.stderr is not None
+    assert "systemd was not told READY=1 at NOTIFY_SOCKET=" in daemon.stderr.readline()
+    assert mounts.mount_at(str(unmounted)) is not None
+    daemon.terminate()
+    assert "STOPPING=1" in daemon.communicate(timeout=20)[1]
+    assert daemon.returncode == 0
+
+
 @pytest.mark.real
 def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None:
     (mountpoint.parent / "broken.py").write_text(
@@ -221,22 +279,25 @@ def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None
     assert mounts.mount_at(str(mountpoint)) is None
 
 
-def test_no_permission_on_the_device_says_what_helps(mountpoint: Path) -> None:
-    if not CAN_MOUNT:
-        if Path("/dev/fuse").exists() and not os.access("/dev/fuse", os.W_OK):
-            assert "no permission to open /dev/fuse: run as root, or join the group" in failed(
-                "mount", "memory", mountpoint
-            )
-        return
-    code = (
-        "import os\nfrom fusewire.linux import mounts\n"
-        "os.setgroups([]); os.setgid(1234); os.setuid(1234)\n"
-        "try: os.close(mounts.open_device())\n"
-        "except mounts.MountError as error: print(error)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    if os.stat("/dev/fuse").st_mode & 0o006 == 0:
-        assert "no permission to open /dev/fuse: run as root, or join the group" in shown.stdout
+@pytest.mark.parametrize(
+    ("mode", "gid", "helps"),
+    [(0o660, 1, "join the group that owns it (daemon)"), (0o600, 1, None), (0o660, 0, None)],
+)
+def test_no_permission_on_the_device_says_what_helps(
+    monkeypatch: pytest.MonkeyPatch, mode: int, gid: int, helps: str | None
+) -> None:
+    def refused(*args: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    seen = os.stat_result((stat.S_IFCHR | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(os, "stat", lambda path: seen)
+    monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name="daemon"))
+    with pytest.raises(mounts.MountError, match="no permission to open /dev/fuse: run as root,") as error:
+        mounts.open_device()
+    assert "chmod 666 /dev/fuse" in str(error.value)
+    assert ("join the group" in str(error.value)) == (helps is not None)
+    assert helps is None or helps in str(error.value)
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -56,16 +57,13 @@ def _factory(name: str) -> Callable[..., Any]:
 
 def find(name: str) -> Callable[..., Any]:
     """What ``package.module:attribute`` names. Raises click.ClickException, one line that says what is wrong."""
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    module, _colon, attribute = name.partition(":")
+    if not all((*module.split("."), *attribute.split("."))):
         raise click.ClickException(f"{name!r} is not known here: say module:function for one of your own")
-    sys.path.insert(0, os.getcwd())
+    found = _imported(module)
     try:
-        found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except ImportError as error:
-        raise click.ClickException(f"{module} cannot be imported: {error}") from None
     except AttributeError:
         raise click.ClickException(f"{module} has no {attribute}") from None
     except Exception as error:  # of the module itself; or the name is none
@@ -73,6 +71,20 @@ def find(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise click.ClickException(f"{name} is a {type(found).__name__} and cannot be called")
     return found  # type: ignore[no-any-return]
+
+
+def _imported(module: str) -> Any:
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except (ImportError, SyntaxError) as error:
+        what = f"{type(error).__name__}: " if isinstance(error, SyntaxError) else ""
+        raise click.ClickException(f"{module} cannot be imported: {what}{error}") from None
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise click.ClickException(
+            f"{module} cannot be imported: {type(error).__name__}: {error} ({at.filename}, line {at.lineno})"
+        ) from error
 
 
 @click.command()
@@ -99,7 +111,7 @@ def mount(filesystem: tuple[str, ...], foreground: bool, options: tuple[str, ...
             _log_to_stderr()
             _serve(load(tuple(words)), mountpoint, chosen, trace)
         else:
-            path = mountpoint if given else os.path.abspath(mountpoint)
+            path = mountpoint if given or not mountpoint else os.path.abspath(mountpoint)
             detached(lambda: Mounted(load(tuple(words)), path, chosen))
     except MountError as error:
         raise click.ClickException(str(error)) from None
@@ -124,7 +136,10 @@ def _log_to_stderr() -> None:
 @click.option("-F", "--force", is_flag=True, help="Abort the connection first: whoever waits for it is freed.")
 def unmount(mountpoint: str, lazy: bool, force: bool) -> None:
     """Unmount a FUSE filesystem."""
+    if not mountpoint:
+        raise click.ClickException("the mountpoint is empty: say which directory")
     try:
+        mountpoint = mounts.resolve(mountpoint)
         mounts.connection_number(mountpoint)
         if force:
             mounts.unmount_at_any_price(mountpoint)

@@ -37,17 +37,33 @@ def _why_no_device(error: OSError) -> str:
         return f"{DEV_FUSE} is not there: load the module (modprobe fuse), or give the container the device"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"no permission to open {DEV_FUSE}: run as root, or join the group that owns it"
-            f" ({_group(DEV_FUSE)}), or have root run 'chmod 666 {DEV_FUSE}'"
+            f"no permission to open {DEV_FUSE}: run as root,{_join(DEV_FUSE)} or have root run 'chmod 666 {DEV_FUSE}'"
         )
     return f"{DEV_FUSE} cannot be opened: {error.strerror}"
 
 
-def _group(path: str) -> str:
+def _join(path: str) -> str:
+    """Being in the group that owns it helps where it may read and write, and is not root's own."""
     try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name
+        found = os.stat(path)
+        name = grp.getgrgid(found.st_gid).gr_name
     except (KeyError, OSError):
-        return "unknown"
+        return ""
+    helps = found.st_mode & 0o060 == 0o060 and found.st_gid != 0
+    return f" or join the group that owns it ({name})," if helps else ""
+
+
+def resolve(path: str) -> str:
+    """``path`` as mountinfo will have it, symlinks followed. Does not touch a FUSE mount that is there: it may hang."""
+    for _ in range(40):  # as many links as the kernel follows
+        where, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            break
+        path = os.path.join(os.path.realpath(where), name)
+        if mount_at(path) is not None or not os.path.islink(path):
+            return path
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    return os.path.realpath(path)
 
 
 def check_mountpoint(path: str) -> int:
@@ -58,15 +74,21 @@ def check_mountpoint(path: str) -> int:
         raise MountError(errno.ENOENT, f"mountpoint {path} does not exist: make the directory first") from None
     except OSError as error:
         if error.errno == errno.ENOTCONN:
-            raise MountError(
-                error.errno, f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again"
-            ) from None
+            raise MountError(error.errno, _dead(path)) from None
         raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
         raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")
     if mount_at(path) is not None:
         raise MountError(errno.EBUSY, f"mountpoint {path} is busy: a FUSE filesystem is mounted there already")
     return mode
+
+
+def _dead(path: str) -> str:
+    """The dead mount is ``path``, or a directory above it."""
+    path = os.path.abspath(path)
+    while mount_at(path) is None and path != "/":
+        path = os.path.dirname(path)
+    return f"{path} is a dead mount, its daemon is gone: run 'fusewire unmount {path}' and try again"
 
 
 def mount(path: str, options: MountOptions = MountOptions()) -> int:
