@@ -7,11 +7,9 @@ import grp
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import wait_until
@@ -150,11 +148,11 @@ def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["suid", "dev"])
-def test_what_fusermount3_would_leave_out_is_refused_by_name(mountpoint: Path, word: str) -> None:
+def test_what_fusermount3_would_leave_out_is_refused_by_name(unmounted: Path, word: str) -> None:
     from fusewire.linux import MountOptions, fusermount
 
-    with pytest.raises(mounts.MountError, match=f"suid and dev on {mountpoint}: only root may use them"):
-        fusermount.mount(str(mountpoint), MountOptions.parse(word))
+    with pytest.raises(mounts.MountError, match=f"suid and dev on {unmounted}: only root may use them"):
+        fusermount.mount(str(unmounted), MountOptions.parse(word))
 
 
 @pytest.mark.real
@@ -242,8 +240,8 @@ def test_a_name_that_is_no_module_and_function(mountpoint: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("command", [["mount", "memory"], ["mount", "-f", "memory"], ["unmount"]])
-def test_an_empty_mountpoint_is_not_the_working_directory(mountpoint: Path, command: list[str]) -> None:
-    assert "the mountpoint is empty: say which directory" in failed(*command, "", cwd=mountpoint)
+def test_an_empty_mountpoint_is_not_the_working_directory(unmounted: Path, command: list[str]) -> None:
+    assert "the mountpoint is empty: say which directory" in failed(*command, "", cwd=unmounted)
 
 
 @pytest.mark.real
@@ -280,24 +278,24 @@ def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("mode", "gid", "helps"),
-    [(0o660, 1, "join the group that owns it (daemon)"), (0o600, 1, None), (0o660, 0, None)],
+    ("mode", "gid", "helps"), [(0o660, 1, True), (0o600, 1, False), (0o640, 1, False), (0o660, 0, False)]
 )
 def test_no_permission_on_the_device_says_what_helps(
-    monkeypatch: pytest.MonkeyPatch, mode: int, gid: int, helps: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, gid: int, helps: bool
 ) -> None:
-    def refused(*args: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    seen = os.stat_result((stat.S_IFCHR | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))
-    monkeypatch.setattr(os, "open", refused)
-    monkeypatch.setattr(os, "stat", lambda path: seen)
-    monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name="daemon"))
-    with pytest.raises(mounts.MountError, match="no permission to open /dev/fuse: run as root,") as error:
-        mounts.open_device()
-    assert "chmod 666 /dev/fuse" in str(error.value)
-    assert ("join the group" in str(error.value)) == (helps is not None)
-    assert helps is None or helps in str(error.value)
+    device = tmp_path / "device"
+    device.touch(mode)
+    device.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(device, 0, gid)
+    elif gid == 0:
+        pytest.skip("only root gives a file to root's group")
+    group = grp.getgrgid(device.stat().st_gid).gr_name
+    monkeypatch.setattr(mounts, "DEV_FUSE", str(device))
+    said = mounts._why_no_device(PermissionError(errno.EACCES, "Permission denied"))
+    assert said.startswith(f"no permission to open {device}: run as root,")
+    assert f"chmod 666 {device}" in said
+    assert (f"join the group that owns it ({group})" in said) == helps
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:
