@@ -100,6 +100,40 @@ def test_trace_shows_every_message_with_its_latency(unmounted: Path) -> None:
 
 
 @pytest.mark.real
+def test_what_a_handler_raises_in_the_background_is_in_the_log(unmounted: Path) -> None:
+    (unmounted.parent / "broken.py").write_text(
+        "from fusewire.filesystems import MemoryFS\n"
+        "class FS(MemoryFS):\n    def mkdir(self, *args): raise RuntimeError('no disk')\n"
+    )
+    done = fusewire("mount", "--log", "log", "broken:FS", unmounted, cwd=unmounted.parent)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(["mkdir", unmounted / "d"], capture_output=True, timeout=20).returncode == 1
+    said = (unmounted.parent / "log").read_text()
+    assert "ERROR fusewire.daemon: mkdir(node 1) raised\nTraceback " in said
+    assert "RuntimeError: no disk" in said
+
+
+@pytest.mark.real
+def test_debug_says_how_passthrough_reads(unmounted: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for more, shown in (["--debug"], True), ([], False):
+        done = fusewire("mount", *more, "--log", tmp_path / "log", "passthrough", tmp_path / "source", unmounted)
+        assert done.returncode == 0, done.stderr
+        (unmounted / "f").write_text("data")
+        assert fusewire("unmount", unmounted).returncode == 0
+        said = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
+        assert ("DEBUG fusewire.passthrough: " in said) == shown
+        (tmp_path / "log").unlink()
+
+
+@pytest.mark.real
+def test_memory_has_the_size_that_is_given(unmounted: Path) -> None:
+    assert fusewire("mount", "memory", "64M", unmounted).returncode == 0
+    seen = os.statvfs(unmounted)
+    assert seen.f_blocks * seen.f_frsize == 64 << 20
+
+
+@pytest.mark.real
 def test_auto_unmount_cleans_up_after_a_killed_daemon(unmounted: Path) -> None:
     assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
     for pid in daemons_of(unmounted):
@@ -219,6 +253,15 @@ def test_an_unknown_option_is_refused_by_name(mountpoint: Path) -> None:
 )
 def test_a_factory_that_is_none(mountpoint: Path, name: str, why: str) -> None:
     assert why in failed("mount", name, mountpoint)
+
+
+@pytest.mark.parametrize("size", ["0", "many", "64X", "6 4", "64MB", "\u0664M"])
+def test_a_size_that_is_none(mountpoint: Path, size: str) -> None:
+    assert f"memory: {size!r} is no size: say bytes, or 64k, 64M, 1g" in failed("mount", "memory", size, mountpoint)
+
+
+def test_more_than_a_size_for_memory(mountpoint: Path) -> None:
+    assert "memory takes a size, and nothing more: 'x y'" in failed("mount", "memory", "1g", "x", "y", mountpoint)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import click
 
 from ..linux import MountError
 from ..mounting import Mounted, run_mounted
+
+log = logging.getLogger("fusewire.cli")
 
 
 def detached(start: Callable[[], Mounted]) -> None:
@@ -44,17 +47,24 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
+    up = False
+
     def ready(mounted: Mounted) -> None:
+        nonlocal up
         os.stat(mounted.path)  # it answers
         _leave_terminal()
         os.write(pipe, b"mounted")
         os.close(pipe)
+        up = True
 
     status = 1
     try:
         run_mounted(start, ready)
         status = 0
     except BaseException as error:
+        if up:  # nobody waits for us any more
+            log.critical("the daemon ended", exc_info=error)
+            return
         plain = isinstance(error, MountError | click.ClickException)
         with contextlib.suppress(OSError):
             os.write(pipe, (str(error) if plain else f"{type(error).__name__}: {error}").encode())

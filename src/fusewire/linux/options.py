@@ -156,9 +156,13 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace(",", "\\,")
 
 
+def known_words() -> list[str]:
+    """What :meth:`MountOptions.parse` understands; a value goes after ``=``."""
+    return [*_BOOLEANS, *(f"{name}=" for name in _VALUES), *_FLAG_WORDS]
+
+
 def _known() -> str:
-    words = [*_BOOLEANS, *(f"{name}=" for name in _VALUES), *_FLAG_WORDS]
-    return "known are " + ", ".join(words)
+    return "known are " + ", ".join(known_words())
 
 
 assert {name for name, _ in _BOOLEANS.values()} <= {field.name for field in fields(MountOptions)}
