@@ -181,6 +181,11 @@ def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
     assert mounts.mount_at(str(path)) is None
 
 
+@pytest.mark.parametrize("fd", [0, 1, 2])
+def test_a_descriptor_that_the_background_has_no_use_for(fd: int) -> None:
+    assert f"/dev/fd/{fd} is /dev/null in the background: say -f" in failed("mount", "memory", f"/dev/fd/{fd}")
+
+
 @pytest.mark.parametrize("word", ["suid", "dev"])
 def test_what_fusermount3_would_leave_out_is_refused_by_name(unmounted: Path, word: str) -> None:
     from fusewire.linux import MountOptions, fusermount
@@ -204,6 +209,29 @@ def test_mount_dash_t_finds_the_helper(unmounted: Path) -> None:
         assert "memory on " in subprocess.run(["mount"], capture_output=True, text=True, timeout=20).stdout
     finally:
         helper.unlink()
+
+
+def test_what_ends_the_daemon_in_the_background_is_in_the_log(tmp_path: Path) -> None:
+    program = f"""
+import threading
+from fusewire.cli.background import detached
+from fusewire.cli.logs import log_to
+class Broken:
+    path = "/"
+    _server = threading.Thread()
+    def unmount(self): pass
+    def wait(self): raise OSError(5, "the device broke")
+def start():
+    log_to({str(tmp_path / "log")!r}, foreground=False, debug=False)
+    Broken._server = threading.Thread(target=len, args=("",))
+    Broken._server.start()
+    return Broken()
+detached(start)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and "the device broke" in log.read_text())
+    assert "CRITICAL fusewire.cli: the daemon ended\nTraceback " in log.read_text()
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

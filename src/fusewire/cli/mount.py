@@ -20,6 +20,7 @@ from .background import detached
 from .completion import FILESYSTEMS
 from .logs import log_to
 
+STANDARD = ("/dev/fd/0", "/dev/fd/1", "/dev/fd/2")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -151,6 +152,10 @@ def mount(
             log_to(log, foreground=True, debug=debug)
             _serve(load(tuple(words)), mountpoint, chosen, trace)
         else:
+            if mountpoint in STANDARD:
+                raise click.ClickException(
+                    f"{mountpoint} is /dev/null in the background: say -f, or give a number above 2"
+                )
             path = mountpoint if given or not mountpoint else os.path.abspath(mountpoint)
 
             def start() -> Mounted:
