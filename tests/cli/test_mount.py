@@ -250,6 +250,10 @@ def test_a_missing_mountpoint(tmp_path: Path) -> None:
     assert "does not exist: make the directory first" in failed("mount", "memory", tmp_path / "no")
 
 
+def test_a_missing_mountpoint_whose_name_is_no_text(tmp_path: Path) -> None:
+    assert r"\udcff does not exist: make the directory first" in failed("mount", "memory", tmp_path / "\udcff")
+
+
 def test_a_mountpoint_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     assert "is not a directory" in failed("mount", "memory", tmp_path / "f")

@@ -26,8 +26,8 @@ def detached(start: Callable[[], Mounted]) -> None:
     child = os.fork()
     if child:
         os.close(writing)
-        with os.fdopen(reading) as pipe:
-            said = pipe.read()
+        with os.fdopen(reading, "rb") as pipe:
+            said = os.fsdecode(pipe.read())
         os.waitpid(child, 0)
         if said != "mounted":
             raise click.ClickException(said or "the daemon ended before it had mounted, and said nothing")
@@ -67,7 +67,7 @@ def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
             return
         plain = isinstance(error, MountError | click.ClickException)
         with contextlib.suppress(OSError):
-            os.write(pipe, (str(error) if plain else f"{type(error).__name__}: {error}").encode())
+            os.write(pipe, os.fsencode(str(error) if plain else f"{type(error).__name__}: {error}"))
     finally:
         if sys.stdout is not None:  # closed when we were started
             sys.stdout.flush()
