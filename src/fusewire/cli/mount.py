@@ -86,8 +86,8 @@ def find(name: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except AttributeError:
         raise click.ClickException(f"{module} has no {attribute}") from None
-    except Exception as error:  # of the module itself; or the name is none
-        raise click.ClickException(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a module may load what it has when that is asked for
+        raise click.ClickException(f"{name} cannot be had: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise click.ClickException(f"{name} is a {type(found).__name__} and cannot be called")
     return found  # type: ignore[no-any-return]
