@@ -14,6 +14,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,7 @@ from .transport.readers import Readers
 from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
-PathLike = str | os.PathLike[str]
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
@@ -58,7 +59,9 @@ class Mounted:
         trace: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        given = os.fspath(path)
+        given = os.fsdecode(path)
+        if not given:
+            raise MountError(errno.ENOENT, "the mountpoint is empty: say which directory")
         # As mountinfo will have it, whatever becomes of our working directory.
         self.path = given if _FD_PATH.match(given) else mounts.resolve(given)
         self.number = 0
@@ -76,6 +79,7 @@ class Mounted:
         self._closing = threading.Lock()
         channel = _given(self.path)
         if channel is not None:
+            _become_whoever_serves(channel, self.path, options)
             self._start(channel)
             return
         mode = mounts.check_mountpoint(self.path)
@@ -340,8 +344,10 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
     if not stat.S_ISSOCK(found.st_mode):
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
+        os.set_inheritable(fd, False)
         return DevFuse(fd)
     sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
     sock.setblocking(True)
     if sock.type == socket.SOCK_SEQPACKET:
         return Seqpacket(sock)
@@ -349,6 +355,24 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
         return Stream(sock)
     sock.detach()
     raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
+
+
+def _become_whoever_serves(channel: DevFuse | Seqpacket | Stream, path: str, options: MountOptions) -> None:
+    """Of all options that is the one left when someone else mounts. Raises :class:`MountError`; the descriptor stays the
+    caller's."""
+    others = replace(options, user="").chosen()
+    try:
+        if others:
+            raise MountError(
+                errno.EINVAL,
+                f"{path} is not mounted by us: give {', '.join(others)} to whoever mounts it; setuid= applies",
+            )
+        if options.user:
+            become(options.user)
+    except MountError:
+        if not isinstance(channel, DevFuse):
+            channel.socket.detach()
+        raise
 
 
 def end(mounted: Mounted) -> None:

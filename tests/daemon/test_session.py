@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -405,6 +406,25 @@ def test_the_request_tells_who_asks() -> None:
 
     ask(started(Asking()), Opcode.MKDIR, Message((L.MkdirIn(0o755, 0o27),), (b"d",)), uid=5, gid=6)
     assert seen == [(5, 6, 0o27, True)]
+
+
+@pytest.mark.parametrize("name", [b"\vGroups:\t4242", b"\x85Groups:\t4242", b"\xff\xfe"])
+def test_no_name_that_a_process_gives_itself_is_taken_for_its_groups(name: bytes) -> None:
+    seen: list[Any] = []
+
+    class Asking(Operations):
+        def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
+            seen.append(fusewire.current_request().groups)
+            return Entry(Attributes(2, 0o40755))
+
+    comm = Path(f"/proc/{os.getpid()}/comm")
+    before = comm.read_bytes()
+    comm.write_bytes(name)
+    try:
+        ask(started(Asking()), Opcode.MKDIR, Message((L.MkdirIn(0o755, 0o27),), (b"d",)))
+    finally:
+        comm.write_bytes(before)
+    assert seen == [tuple(os.getgroups())]
 
 
 def test_destroy_comes_once() -> None:

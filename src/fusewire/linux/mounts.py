@@ -10,6 +10,7 @@ import ctypes
 import errno
 import grp
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .options import MountError, MountOptions
 
 MNT_FORCE, MNT_DETACH = 1, 2
 DEV_FUSE = "/dev/fuse"
+MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 def open_device() -> int:
@@ -37,17 +39,20 @@ def _why_no_device(error: OSError) -> str:
         return f"{DEV_FUSE} is not there: load the module (modprobe fuse), or give the container the device"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"no permission to open {DEV_FUSE}: run as root, or join the group that owns it"
-            f" ({_group(DEV_FUSE)}), or have root run 'chmod 666 {DEV_FUSE}'"
+            f"no permission to open {DEV_FUSE}: run as root,{_join(DEV_FUSE)} or have root run 'chmod 666 {DEV_FUSE}'"
         )
     return f"{DEV_FUSE} cannot be opened: {error.strerror}"
 
 
-def _group(path: str) -> str:
+def _join(path: str) -> str:
+    """Being in the group that owns it helps where it may read and write, and is not root's own."""
     try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name
+        found = os.stat(path)
+        name = grp.getgrgid(found.st_gid).gr_name
     except (KeyError, OSError):
-        return "unknown"
+        return ""
+    helps = found.st_mode & 0o060 == 0o060 and found.st_gid != 0
+    return f" or join the group that owns it ({name})," if helps else ""
 
 
 def resolve(path: str) -> str:
@@ -74,9 +79,7 @@ def check_mountpoint(path: str) -> int:
         raise MountError(errno.ENOENT, f"mountpoint {path} does not exist: make the directory first") from None
     except OSError as error:
         if error.errno == errno.ENOTCONN:
-            raise MountError(
-                error.errno, f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again"
-            ) from None
+            raise MountError(error.errno, _dead(path)) from None
         raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
         raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")
@@ -106,6 +109,14 @@ def connection_of(fd: int) -> int:
             if line.startswith("fuse_connection:"):
                 return int(line.partition(":")[2])
     return 0
+
+
+def _dead(path: str) -> str:
+    """The dead mount is ``path``, or a directory above it."""
+    path = os.path.abspath(path)
+    while mount_at(path) is None and path != "/":
+        path = os.path.dirname(path)
+    return f"{path} is a dead mount, its daemon is gone: run 'fusewire unmount {path}' and try again"
 
 
 def mount(path: str, options: MountOptions = MountOptions()) -> int:
@@ -217,12 +228,12 @@ class _Row(NamedTuple):
 
 def _table() -> Iterator[_Row]:
     """What is mounted in our namespace, the oldest first: what is mounted over another comes after it."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount_id, _, device, _, target = fields.split(" ")[:5]
-        kind = rest.split(" ")[0]
-        is_fuse = kind in ("fuse", "fuseblk") or kind.startswith(("fuse.", "fuseblk."))
-        yield _Row(int(device.partition(":")[2]), int(mount_id), _unescape(target), is_fuse)
+    for line in filter(None, MOUNTINFO.read_bytes().split(b"\n")):  # the kernel escapes no other end of a line
+        fields, _, rest = line.partition(b" - ")
+        mount_id, _, device, _, target = fields.split(b" ")[:5]
+        kind = rest.split(b" ")[0]
+        is_fuse = kind in (b"fuse", b"fuseblk") or kind.startswith((b"fuse.", b"fuseblk."))
+        yield _Row(int(device.partition(b":")[2]), int(mount_id), os.fsdecode(_unescape(target)), is_fuse)
 
 
 def _fuse_mounts() -> Iterator[_Row]:
@@ -279,11 +290,9 @@ def connection_number(path: str) -> int:
     return number
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: bytes) -> bytes:
     """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
-    for code in ("040", "011", "012", "134"):
-        text = text.replace("\\" + code, chr(int(code, 8)))
-    return text
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), text)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
