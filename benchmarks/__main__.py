@@ -114,7 +114,7 @@ def _alone(module: str, *arguments: int) -> Any:
 
 def _machine(base: Path, running: int, count: int) -> str:
     where = max(
-        (line.split(" ") for line in Path("/proc/mounts").read_text().splitlines()),
+        _mounts(),
         key=lambda fields: len(fields[1]) if str(base).startswith(fields[1]) else -1,
     )
     return (
@@ -123,9 +123,15 @@ def _machine(base: Path, running: int, count: int) -> str:
     )
 
 
+def _mounts() -> list[list[str]]:
+    """The fields of /proc/mounts. A mountpoint may have any byte in it that ends a line, but for the newline."""
+    lines = os.fsdecode(Path("/proc/mounts").read_bytes()).split("\n")
+    return [line.split(" ") for line in lines if line]
+
+
 def _remove(base: Path) -> None:
     """Never through a mount: what is still mounted below it stays."""
-    if any(line.split(" ")[1].startswith(f"{base}/") for line in Path("/proc/mounts").read_text().splitlines()):
+    if any(fields[1].startswith(f"{base}/") for fields in _mounts()):
         click.echo(f"!! something is still mounted below {base}; it is left there", err=True)
         return
     shutil.rmtree(base, ignore_errors=True)

@@ -1,10 +1,11 @@
-"""``fusewire.mount``, ``run`` and ``serve``: a filesystem, a mountpoint, and the session between them."""
+"""``fusewire.mount`` and ``run``: a filesystem, a mountpoint, and the session between them."""
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import contextlib
 import errno
+import logging
 import os
 import re
 import signal
@@ -12,13 +13,14 @@ import socket
 import stat
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from .daemon import Operations, Session
 from .inspect.events import EventStream
-from .linux import fusermount, mounts
+from .linux import Control, fusermount, mounts
 from .linux.autounmount import AutoUnmount
 from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
@@ -29,17 +31,24 @@ from .transport.readers import Readers
 from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
-PathLike = str | os.PathLike[str]
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _FUSE_DEVICE = os.makedev(10, 229)
 _FD_PATH = re.compile(r"/dev/fd/(\d+)$")
+GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
+log = logging.getLogger("fusewire")
 
 
 class Mounted:
     """A filesystem that is mounted, and the threads that serve it.
 
     ``number`` is the connection's, as fusectl has it (0 on a socket, or a descriptor whose mount we do not see).
-    ``trace`` gets a line for every message. Raises :class:`MountError` when it cannot be mounted, or its ``init`` raises; then
-    nothing is left behind. Raises RuntimeError for an object that is mounted already: it has one ``session`` to notify.
+    ``trace`` gets a line for every message; ``stop``, once it is set, gives up a mounting that still waits for ``init``. Raises
+    :class:`MountError` when it cannot be mounted, its ``init`` raises, or ``stop`` was set (ECANCELED). Then, and after any
+    other exception, nothing is left behind. Raises RuntimeError for an object that is mounted already: it has one ``session``
+    to notify.
+
+    What is still mounted when the program ends is unmounted then. A signal that ends the program, or os._exit, leaves no time
+    for that: ``auto_unmount`` of :class:`MountOptions` covers these, too.
     """
 
     def __init__(
@@ -50,55 +59,76 @@ class Mounted:
         *,
         events: EventStream | None = None,
         trace: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        given = os.fspath(path)
+        given = os.fsdecode(path)
+        if not given:
+            raise MountError(errno.ENOENT, "the mountpoint is empty: say which directory")
         # As mountinfo will have it, whatever becomes of our working directory.
-        self.path = given if _FD_PATH.match(given) else os.path.realpath(given)
+        self.path = given if _FD_PATH.match(given) else mounts.resolve(given)
         self.number = 0
+        self._identity = ""
         self._is_child = False
         self.session = Session(operations)
         self.session.events = events
         self.session.who = lambda: (threading.get_native_id(), "daemon")
         self._trace = trace
+        self._stop = stop
         self._watcher: AutoUnmount | None = None
         self._error: BaseException | None = None
-        self._mounting = False
+        self._server: threading.Thread | None = None
+        self._ended = self._mounting = False  # the reader, and mount(2): the later one closes the descriptor
+        self._closing = threading.Lock()
         channel = _given(self.path)
         if channel is not None:
+            _become_whoever_serves(channel, self.path, options)
             self._start(channel)
-        else:
-            self._mount(options)
+            return
+        mode = mounts.check_mountpoint(self.path)
+        try:
+            self._mount(mode, options)
             # Whoever gives up its privileges needs someone who may still unmount.
             self._watcher = AutoUnmount(self.path) if options.auto_unmount or options.user else None
-            self._become(options.user)
+            if options.user:
+                become(options.user)
+        except BaseException:
+            self._undo()
+            raise
 
-    def _mount(self, options: MountOptions) -> None:
+    def _mount(self, mode: int, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
-        mode = mounts.check_mountpoint(self.path)
         channel = DevFuse(mounts.open_device())
-        waits = channel.sync_init()
-        if waits:
-            self._mounting = True  # the descriptor is ours to close, whatever becomes of the reader
-            self._start(channel)
         try:
-            mounts.attach(channel.fd, self.path, mode, options)
-        except MountError as error:
-            if waits:
-                self._abandon(channel)
+            self._mounting = channel.sync_init()
+            if self._mounting:
+                self._start(channel)
+                self._attach_waiting(channel, mode, options)
             else:
-                channel.close()
+                mounts.attach(channel.fd, self.path, mode, options)
+        except BaseException as error:
+            self._abandon(channel)
+            if not isinstance(error, MountError) or error.errno == errno.ECANCELED:
+                raise
             if self.session.refusal:
                 raise MountError(errno.EIO, f"{self.path} was not mounted: {self.session.refusal}") from None
             if not mounts.may_use_helper(error):
                 raise
+            if self._server is not None:
+                self._server.join()
+            self._server = None
             self.session.initialized.clear()
-            channel, waits = DevFuse(fusermount.mount(self.path, options)), False
-        self.number = self.session.number = mounts.mount_at(self.path) or 0
-        self._mounting = False
-        if not waits:
-            self._start(channel)
-        elif not self._server.is_alive():
-            channel.close()
+            channel = DevFuse(fusermount.mount(self.path, options))
+        self._note(channel)
+        if self._mounting:
+            self._let_go(channel)
+        else:
+            try:
+                self._start(channel)
+            except BaseException:
+                channel.close()
+                raise
+        if mounts.connection_of(channel.fd):
+            mounts.check_alone(self.path, self.number)
         self._await_init()
 
     def _start(self, channel: DevFuse | Seqpacket | Stream) -> None:
@@ -110,28 +140,86 @@ class Mounted:
         if isinstance(channel, DevFuse):
             self.session.max_pages = max_pages_limit()
         self.readers = Readers(self.session, Traced(channel, self._trace) if self._trace else channel)
-        self._server = threading.Thread(target=self._serve, name=f"fusewire {self.path}", daemon=True)
+        self.readers.at_end = lambda: self._reading_ended(channel)
+        self._ended = False
+        server = threading.Thread(target=self._serve, args=[channel], name=f"fusewire {self.path}", daemon=True)
+        server.start()
+        self._server = server
         _alive.add(self)
-        self._server.start()
+
+    def _attach_waiting(self, channel: DevFuse, mode: int, options: MountOptions) -> None:
+        """mount(2), in a thread of its own: Python sees no signal while it is in a system call that a signal does not end."""
+        failures: list[BaseException] = []
+        done = threading.Event()
+
+        def call() -> None:
+            try:
+                mounts.attach(channel.fd, self.path, mode, options)
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=call, name="fusewire mount(2)", daemon=True).start()
+        try:
+            self._wait_for(done)
+        except BaseException:
+            self._refuse_init(channel, "the mounting was given up")
+            if done.wait(5.0) and not failures:  # it was answered just then
+                self._note(channel)
+            raise
+        if failures:
+            raise failures[0]
+
+    def _wait_for(self, event: threading.Event) -> None:
+        """Wait for ``event``; raises :class:`MountError` when we are asked to stop before."""
+        while not event.wait(None if self._stop is None else 0.05):
+            if self._stop is not None and self._stop.is_set():
+                raise MountError(
+                    errno.ECANCELED,
+                    f"{self.path} was not mounted: asked to stop before the filesystem's init had returned",
+                )
+
+    def _note(self, channel: DevFuse) -> None:
+        """It is mounted: remember which one it is."""
+        self._identity = mounts.identity(self.path)
+        self.number = self.session.number = mounts.connection_of(channel.fd) or mounts.mount_at(self.path) or 0
+        if not self._identity.startswith(f"{self.number}:"):
+            self._identity = ""  # another was mounted over it
 
     def _abandon(self, channel: DevFuse) -> None:
-        """mount(2) failed while the reader waits for it in read(2), which nothing but a signal ends."""
-        self._stop_reading(channel)
-        channel.close()
-        self._mounting = False
+        """mount(2) failed, while the reader waits for it in read(2), which nothing but a signal ends."""
+        self._let_go(channel)
+        if self._server is not None:
+            self._stop_reading(channel)
+
+    def _let_go(self, channel: DevFuse) -> None:
+        with self._closing:
+            self._mounting = False
+            if self._ended or self._server is None:
+                channel.close()
 
     def _stop_reading(self, channel: DevFuse) -> None:
         """End the readers without an unmount: their descriptor becomes /dev/null, and their sleep is interrupted."""
-        if channel.fd < 0:
-            return
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, channel.fd, inheritable=False)
-        os.close(null)
-        while self._server.is_alive():
-            self.readers.prod()
-            self._server.join(0.02)
+        channel.hang_up()
+        self.readers.stop()
 
-    def _serve(self) -> None:
+    def _refuse_init(self, channel: DevFuse, why: str) -> None:
+        """End mount(2), which waits for the answer to INIT. It has the device open itself, so to close ours is not enough."""
+        answers = self.session.refuse_init(why)
+        with contextlib.suppress(OSError):
+            for answer in answers:
+                channel.send(answer)
+            if not answers:  # INIT has not been read
+                Control(mounts.connection_of(channel.fd)).abort()
+        self._stop_reading(channel)
+
+    def _reading_ended(self, channel: DevFuse | Seqpacket | Stream) -> None:
+        failure = self.readers.failure
+        if failure is not None and self._mounting and isinstance(channel, DevFuse):
+            self._refuse_init(channel, f"its reader failed with {failure!r}")
+
+    def _serve(self, channel: DevFuse | Seqpacket | Stream) -> None:
         try:
             self.readers.run()
         except BaseException as error:
@@ -140,39 +228,39 @@ class Mounted:
             self.session.initialized.set()
             self._notifier.close()
             self.session.notify.close()
-            if not self._mounting:
-                self.channel.close()
-            if self.session.granted is not None or not self._mounting:
+            with self._closing:
+                self._ended = True
+                if not self._mounting:
+                    channel.close()
+            if self.session.granted is not None:
                 self.session.destroy()
 
     def _await_init(self) -> None:
         """The kernel has asked and was answered: only now the mount is of use."""
-        self.session.initialized.wait()
+        self._wait_for(self.session.initialized)
         if self.session.granted is None:
-            why = self.session.refusal or str(self._error or "it was unmounted before it answered")
-            self.unmount()
-            self.wait()
+            why = self.session.refusal or "it was unmounted before it answered"
             raise MountError(errno.EIO, f"{self.path} was not mounted: {why}")
 
-    def _become(self, user: str) -> None:
-        try:
-            if user:
-                become(user)
-        except MountError:
-            self.unmount()
-            self.wait()
-            raise
+    def _undo(self) -> None:
+        """What began, and whoever began it is not there to end, must not be left behind."""
+        self.unmount()
+        if self._server is not None:
+            self._server.join(None if self.session.granted is not None else GRACE)  # an init may never return
+        if self._watcher is not None:
+            self._watcher.close()
 
     @property
     def alive(self) -> bool:
         """Whether it is still served."""
-        return self._server.is_alive()
+        return self._server is not None and self._server.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until it is unmounted, by anyone, at most ``timeout`` seconds; whether it is. Raises what the transport failed
         with."""
-        self._server.join(timeout)
-        if self._server.is_alive():
+        if self._server is not None:
+            self._server.join(timeout)
+        if self.alive:
             return False
         if self._watcher is not None:
             self._watcher.close()
@@ -181,22 +269,45 @@ class Mounted:
         return True
 
     def unmount(self) -> None:
-        """Unmount, unless someone else has. A busy mount is taken away all the same."""
+        """Unmount, unless someone else has, wherever the mount is by now. A busy mount is taken away all the same.
+
+        Where it is used from elsewhere (bind mounts, other mount namespaces, a program whose working directory was in it when
+        it was taken away), the connection is aborted, for everyone.
+        """
         if self._is_child:
             return
-        if isinstance(self.channel, Seqpacket | Stream):
+        if self._server is not None and isinstance(self.channel, Seqpacket | Stream):
             with contextlib.suppress(OSError):
                 self.channel.socket.shutdown(socket.SHUT_RDWR)
-        elif self.number and mounts.mount_at(self.path) == self.number:
-            try:
-                mounts.unmount_at_any_price(self.path)
-            except MountError as error:
-                if error.errno == errno.EPERM and self._watcher is not None:
-                    self._watcher.close()  # it unmounts when it no longer hears of us
-                else:
-                    self._stop_reading(self.channel)
-        elif not self.number:
+            return
+        where = mounts.find(self._identity) if self._identity else None
+        if where is not None:
+            self._unmount_at(where)
+        if self._server is None or self.readers.ended(0 if where is None else GRACE):
+            return
+        if self.number:
+            self._end_connection()
+        if not self.readers.ended(GRACE if self.number else 0):
+            assert isinstance(self.channel, DevFuse)
             self._stop_reading(self.channel)
+
+    def _unmount_at(self, where: str) -> None:
+        try:
+            mounts.unmount_at_any_price(where)
+        except MountError as error:
+            if error.errno == errno.EPERM and self._watcher is not None:
+                self._watcher.close()  # it unmounts when it no longer hears of us
+
+    def _end_connection(self) -> None:
+        """It lives on, as it is mounted in other places, too, or is in use though it was taken away."""
+        for point in mounts.points_of(self.number):
+            with contextlib.suppress(MountError):
+                mounts.unmount(point, lazy=True)
+        covered = mounts.covered(self.number)
+        with contextlib.suppress(OSError):
+            Control(self.number).abort()
+        for point in covered:
+            log.warning("%s stays, dead, beneath another mount: unmount that one, then run 'umount %s'", point, point)
 
     def _forked(self) -> None:
         """In the child of a fork: its copies of the descriptors would keep a dead daemon's mount alive. The mount is the
@@ -216,7 +327,13 @@ def _after_fork() -> None:
         mounted._forked()
 
 
+def _at_exit() -> None:
+    for mounted in list(_alive):
+        mounted._undo()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
@@ -232,8 +349,10 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
     if not stat.S_ISSOCK(found.st_mode):
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
             raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
+        os.set_inheritable(fd, False)
         return DevFuse(fd)
     sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
     sock.setblocking(True)
     if sock.type == socket.SOCK_SEQPACKET:
         return Seqpacket(sock)
@@ -241,6 +360,30 @@ def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
         return Stream(sock)
     sock.detach()
     raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
+
+
+def _become_whoever_serves(channel: DevFuse | Seqpacket | Stream, path: str, options: MountOptions) -> None:
+    """Of all options that is the one left when someone else mounts. Raises :class:`MountError`; the descriptor stays the
+    caller's."""
+    others = replace(options, user="").chosen()
+    try:
+        if others:
+            raise MountError(
+                errno.EINVAL,
+                f"{path} is not mounted by us: give {', '.join(others)} to whoever mounts it; setuid= applies",
+            )
+        if options.user:
+            become(options.user)
+    except MountError:
+        if not isinstance(channel, DevFuse):
+            channel.socket.detach()
+        raise
+
+
+def end(mounted: Mounted) -> None:
+    """Unmount, and wait until that is done. Raises what the transport failed with."""
+    mounted.unmount()
+    mounted.wait()
 
 
 @contextlib.contextmanager
@@ -253,6 +396,9 @@ def mount(
 ) -> Iterator[Mounted]:
     """Mount ``operations`` at ``path`` and serve it from threads, as long as the ``with`` lasts.
 
+    It unmounts however the block is left: SIGINT, which raises KeyboardInterrupt, does that; SIGTERM and SIGHUP do not, they
+    end the program at once and leave a dead mount, unless the program handles them, or asks for ``auto_unmount``.
+
     Raises :class:`MountError`. Use the mount from other processes: a call of this very process that holds the GIL while it
     waits (fstat in some versions of Python) would wait for the thread that is to answer it.
     """
@@ -260,19 +406,21 @@ def mount(
     try:
         yield mounted
     finally:
-        mounted.unmount()
-        mounted.wait()
+        end(mounted)
 
 
 def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
     """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted, or on SIGINT, SIGTERM or SIGHUP, which
     unmount it. Raises :class:`MountError`."""
-    run_mounted(lambda: Mounted(operations, path, options))
+    run_mounted(lambda stop: Mounted(operations, path, options, stop=stop))
 
 
-def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None) -> None:
+def run_mounted(
+    start: Callable[[threading.Event], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None
+) -> None:
     """Mount by ``start``, call ``ready`` with what is mounted, and return when it is unmounted, or on SIGINT, SIGTERM or
-    SIGHUP, which unmount it, from the very start on. Tells systemd where that asked for it (``Type=notify``)."""
+    SIGHUP, which unmount it, from the very start on: ``start`` gets the event that is set by them. Tells systemd where that
+    asked for it (``Type=notify``)."""
     stop = threading.Event()
     handlers: dict[int, Any] = {}
 
@@ -283,7 +431,12 @@ def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] =
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handlers[wanted] = signal.signal(wanted, asked)
     try:
-        mounted = start()
+        try:
+            mounted = start(stop)
+        except MountError as error:
+            if error.errno == errno.ECANCELED and stop.is_set():
+                return
+            raise
         try:
             ready(mounted)
             sd_notify("READY=1")
@@ -291,32 +444,13 @@ def run_mounted(start: Callable[[], Mounted], ready: Callable[[Mounted], None] =
             stop.wait()
             sd_notify("STOPPING=1")
         finally:
-            mounted.unmount()
-            mounted.wait()
+            end(mounted)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def _set_after(mounted: Mounted, stop: threading.Event) -> None:
-    mounted._server.join()
+    if mounted._server is not None:
+        mounted._server.join()
     stop.set()
-
-
-@contextlib.asynccontextmanager
-async def amount(
-    operations: Operations, path: PathLike, options: MountOptions = MountOptions()
-) -> AsyncIterator[Mounted]:
-    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts."""
-    mounted = await asyncio.to_thread(Mounted, operations, path, options)
-    try:
-        yield mounted
-    finally:
-        await asyncio.to_thread(mounted.unmount)
-        await asyncio.to_thread(mounted.wait)
-
-
-async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
-    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it."""
-    async with amount(operations, path, options) as mounted:
-        await asyncio.to_thread(mounted.wait)

@@ -53,7 +53,7 @@ def test_a_scenario_of_ones_own_is_found_by_its_name() -> None:
         (["nonsense"], "'nonsense' is not known here"),
         (["no.such.module:x"], "no.such.module cannot be imported"),
         (["os:nothing"], "os has no nothing"),
-        ([":x"], " cannot be imported: ValueError"),
+        ([":x"], "':x' is not known here: say module:function"),
         (["unlink", "--replay", "x"], "no part of a schedule"),
         (["unlink", "--exhaustive", "--schedules", "3"], "exclude each other"),
         (["unlink", "--schedules", "0"], "not in the range"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
 import shutil
 import signal
@@ -10,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CAN_MOUNT, wait_until
+from conftest import wait_until
 
 from fusewire.linux import mounts
 
@@ -51,6 +53,16 @@ def test_mount_returns_once_the_mount_answers_and_unmount_ends_the_daemon(unmoun
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("closed", ["0<&-", "0<&- 1>&-", "0<&- 1>&- 2>&-", "1>&-"])
+def test_it_mounts_though_standard_descriptors_are_closed(unmounted: Path, closed: str) -> None:
+    command = f'exec "$@" {closed}'
+    done = subprocess.run(["sh", "-c", command, "sh", *COMMAND, "mount", "memory", str(unmounted)], timeout=60)
+    assert done.returncode == 0
+    assert mounts.mount_at(str(unmounted)) is not None
+    assert subprocess.run(["ls", str(unmounted)], timeout=20).returncode == 0
+
+
+@pytest.mark.real
 def test_options_reach_the_mount(unmounted: Path) -> None:
     assert fusewire("mount", "-o", "ro,noexec", "-o", "fsname=my fs,subtype=mine", "memory", unmounted).returncode == 0
     line = next(line for line in Path("/proc/mounts").read_text().splitlines() if str(unmounted) in line)
@@ -85,6 +97,40 @@ def test_trace_shows_every_message_with_its_latency(unmounted: Path) -> None:
     answered = lines[lines.index(asked) + 1]
     assert answered.startswith("<- ")
     assert answered.endswith(" us")
+
+
+@pytest.mark.real
+def test_what_a_handler_raises_in_the_background_is_in_the_log(unmounted: Path) -> None:
+    (unmounted.parent / "broken.py").write_text(
+        "from fusewire.filesystems import MemoryFS\n"
+        "class FS(MemoryFS):\n    def mkdir(self, *args): raise RuntimeError('no disk')\n"
+    )
+    done = fusewire("mount", "--log", "log", "broken:FS", unmounted, cwd=unmounted.parent)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(["mkdir", unmounted / "d"], capture_output=True, timeout=20).returncode == 1
+    said = (unmounted.parent / "log").read_text()
+    assert "ERROR fusewire.daemon: mkdir(node 1) raised\nTraceback " in said
+    assert "RuntimeError: no disk" in said
+
+
+@pytest.mark.real
+def test_debug_says_how_passthrough_reads(unmounted: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for more, shown in (["--debug"], True), ([], False):
+        done = fusewire("mount", *more, "--log", tmp_path / "log", "passthrough", tmp_path / "source", unmounted)
+        assert done.returncode == 0, done.stderr
+        (unmounted / "f").write_text("data")
+        assert fusewire("unmount", unmounted).returncode == 0
+        said = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
+        assert ("DEBUG fusewire.passthrough: " in said) == shown
+        (tmp_path / "log").unlink()
+
+
+@pytest.mark.real
+def test_memory_has_the_size_that_is_given(unmounted: Path) -> None:
+    assert fusewire("mount", "memory", "64M", unmounted).returncode == 0
+    seen = os.statvfs(unmounted)
+    assert seen.f_blocks * seen.f_frsize == 64 << 20
 
 
 @pytest.mark.real
@@ -135,6 +181,19 @@ def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
     assert mounts.mount_at(str(path)) is None
 
 
+@pytest.mark.parametrize("fd", [0, 1, 2])
+def test_a_descriptor_that_the_background_has_no_use_for(fd: int) -> None:
+    assert f"/dev/fd/{fd} is /dev/null in the background: say -f" in failed("mount", "memory", f"/dev/fd/{fd}")
+
+
+@pytest.mark.parametrize("word", ["suid", "dev"])
+def test_what_fusermount3_would_leave_out_is_refused_by_name(unmounted: Path, word: str) -> None:
+    from fusewire.linux import MountOptions, fusermount
+
+    with pytest.raises(mounts.MountError, match=f"suid and dev on {unmounted}: only root may use them"):
+        fusermount.mount(str(unmounted), MountOptions.parse(word))
+
+
 @pytest.mark.real
 def test_mount_dash_t_finds_the_helper(unmounted: Path) -> None:
     helper = Path("/sbin/mount.fuse.fusewire")
@@ -152,6 +211,29 @@ def test_mount_dash_t_finds_the_helper(unmounted: Path) -> None:
         helper.unlink()
 
 
+def test_what_ends_the_daemon_in_the_background_is_in_the_log(tmp_path: Path) -> None:
+    program = f"""
+import threading
+from fusewire.cli.background import detached
+from fusewire.cli.logs import log_to
+class Broken:
+    path = "/"
+    _server = threading.Thread()
+    def unmount(self): pass
+    def wait(self): raise OSError(5, "the device broke")
+def start(stop):
+    log_to({str(tmp_path / "log")!r}, foreground=False, debug=False)
+    Broken._server = threading.Thread(target=len, args=("",))
+    Broken._server.start()
+    return Broken()
+detached(start)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and "the device broke" in log.read_text())
+    assert "CRITICAL fusewire.cli: the daemon ended\nTraceback " in log.read_text()
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +248,10 @@ def failed(*args: object, **kwargs: object) -> str:
 
 def test_a_missing_mountpoint(tmp_path: Path) -> None:
     assert "does not exist: make the directory first" in failed("mount", "memory", tmp_path / "no")
+
+
+def test_a_missing_mountpoint_whose_name_is_no_text(tmp_path: Path) -> None:
+    assert r"\udcff does not exist: make the directory first" in failed("mount", "memory", tmp_path / "\udcff")
 
 
 def test_a_mountpoint_that_is_no_directory(tmp_path: Path) -> None:
@@ -201,6 +287,61 @@ def test_a_factory_that_is_none(mountpoint: Path, name: str, why: str) -> None:
     assert why in failed("mount", name, mountpoint)
 
 
+@pytest.mark.parametrize("size", ["0", "many", "64X", "6 4", "64MB", "\u0664M"])
+def test_a_size_that_is_none(mountpoint: Path, size: str) -> None:
+    assert f"memory: {size!r} is no size: say bytes, or 64k, 64M, 1g" in failed("mount", "memory", size, mountpoint)
+
+
+def test_more_than_a_size_for_memory(mountpoint: Path) -> None:
+    assert "memory takes a size, and nothing more: 'x y'" in failed("mount", "memory", "1g", "x", "y", mountpoint)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def FS(:\n", "broken cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)"),
+        ("\nnosuchname\n", "broken cannot be imported: NameError: name 'nosuchname' is not defined ("),
+        ("import no_such_module\n", "broken cannot be imported: No module named 'no_such_module'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(tmp_path: Path, source: str, why: str) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    assert why in failed("mount", "-f", "broken:FS", tmp_path, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", [":f", ".x:f", "os:", "os:path..join"])
+def test_a_name_that_is_no_module_and_function(mountpoint: Path, name: str) -> None:
+    assert f"{name!r} is not known here: say module:function" in failed("mount", "-f", name, mountpoint)
+
+
+@pytest.mark.parametrize("command", [["mount", "memory"], ["mount", "-f", "memory"], ["unmount"]])
+def test_an_empty_mountpoint_is_not_the_working_directory(unmounted: Path, command: list[str]) -> None:
+    assert "the mountpoint is empty: say which directory" in failed(*command, "", cwd=unmounted)
+
+
+@pytest.mark.real
+def test_a_symlink_to_the_mountpoint_is_unmounted(unmounted: Path) -> None:
+    (unmounted.parent / "link").symlink_to(unmounted.name)
+    (unmounted.parent / "further").symlink_to("link/")
+    assert fusewire("mount", "memory", unmounted).returncode == 0
+    assert fusewire("unmount", unmounted.parent / "further").returncode == 0
+    assert mounts.mount_at(str(unmounted)) is None
+
+
+@pytest.mark.real
+def test_where_systemd_cannot_be_told_the_mount_goes_on(unmounted: Path) -> None:
+    daemon = subprocess.Popen(
+        [*COMMAND, "mount", "-f", "memory", str(unmounted)],
+        env={**os.environ, "NOTIFY_SOCKET": str(unmounted.parent / "missing")}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert daemon.stderr is not None
+    assert "systemd was not told READY=1 at NOTIFY_SOCKET=" in daemon.stderr.readline()
+    assert mounts.mount_at(str(unmounted)) is not None
+    daemon.terminate()
+    assert "STOPPING=1" in daemon.communicate(timeout=20)[1]
+    assert daemon.returncode == 0
+
+
 @pytest.mark.real
 def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None:
     (mountpoint.parent / "broken.py").write_text(
@@ -211,22 +352,25 @@ def test_a_filesystem_whose_init_raises_is_not_mounted(mountpoint: Path) -> None
     assert mounts.mount_at(str(mountpoint)) is None
 
 
-def test_no_permission_on_the_device_says_what_helps(mountpoint: Path) -> None:
-    if not CAN_MOUNT:
-        if Path("/dev/fuse").exists() and not os.access("/dev/fuse", os.W_OK):
-            assert "no permission to open /dev/fuse: run as root, or join the group" in failed(
-                "mount", "memory", mountpoint
-            )
-        return
-    code = (
-        "import os\nfrom fusewire.linux import mounts\n"
-        "os.setgroups([]); os.setgid(1234); os.setuid(1234)\n"
-        "try: os.close(mounts.open_device())\n"
-        "except mounts.MountError as error: print(error)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    if os.stat("/dev/fuse").st_mode & 0o006 == 0:
-        assert "no permission to open /dev/fuse: run as root, or join the group" in shown.stdout
+@pytest.mark.parametrize(
+    ("mode", "gid", "helps"), [(0o660, 1, True), (0o600, 1, False), (0o640, 1, False), (0o660, 0, False)]
+)
+def test_no_permission_on_the_device_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, gid: int, helps: bool
+) -> None:
+    device = tmp_path / "device"
+    device.touch(mode)
+    device.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(device, 0, gid)
+    elif gid == 0:
+        pytest.skip("only root gives a file to root's group")
+    group = grp.getgrgid(device.stat().st_gid).gr_name
+    monkeypatch.setattr(mounts, "DEV_FUSE", str(device))
+    said = mounts._why_no_device(PermissionError(errno.EACCES, "Permission denied"))
+    assert said.startswith(f"no permission to open {device}: run as root,")
+    assert f"chmod 666 {device}" in said
+    assert (f"join the group that owns it ({group})" in said) == helps
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

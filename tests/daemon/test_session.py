@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,43 @@ def test_a_newer_major_is_answered_with_ours_and_asked_again() -> None:
     assert session.granted is None
     ask(session, Opcode.INIT, Message((L.InitIn(7, 45),)))
     assert session.granted is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_write", "1M"), ("max_write", 0), ("max_readahead", 1 << 32), ("max_background", 100_000),
+        ("congestion_threshold", -1), ("time_gran", -1), ("max_stack_depth", -1), ("request_timeout", 100_000),
+    ],
+)  # fmt: skip
+def test_settings_that_no_answer_to_init_can_carry_are_refused_at_once(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"Settings.{name} is .* it must be a whole number from"):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_what_is_no_exception_and_ends_init_is_told_to_whoever_mounts() -> None:
+    class Leaving(Operations):
+        def init(self, granted: object) -> None:
+            raise SystemExit(3)
+
+    session = Session(Leaving())
+    with pytest.raises(SystemExit):
+        session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    assert session.refusal == "the filesystem's init raised SystemExit(3)"
+
+
+def test_an_init_that_is_refused_while_it_is_handled_is_not_granted_afterwards() -> None:
+    class Slow(Operations):
+        def init(self, granted: object) -> None:
+            told.extend(b"".join(answer) for answer in session.refuse_init("whoever mounts is gone"))
+
+    told: list[bytes] = []
+    session = Session(Slow())
+    answer = session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    assert isinstance(answer, tuple)
+    assert told == [b"".join(answer)]
+    assert codec.decode_out_header(told[0]) == L.OutHeader(16, -errno.EIO, 2)
+    assert (session.granted, session.refusal) == (None, "whoever mounts is gone")
 
 
 @pytest.mark.parametrize(("major", "minor"), [(6, 0), (7, 8)])
@@ -422,6 +460,25 @@ def test_the_request_tells_who_asks() -> None:
 
     ask(started(Asking()), Opcode.MKDIR, Message((L.MkdirIn(0o755, 0o27),), (b"d",)), uid=5, gid=6)
     assert seen == [(5, 6, 0o27, True)]
+
+
+@pytest.mark.parametrize("name", [b"\vGroups:\t4242", b"\x85Groups:\t4242", b"\xff\xfe"])
+def test_no_name_that_a_process_gives_itself_is_taken_for_its_groups(name: bytes) -> None:
+    seen: list[Any] = []
+
+    class Asking(Operations):
+        def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
+            seen.append(fusewire.current_request().groups)
+            return Entry(Attributes(2, 0o40755))
+
+    comm = Path(f"/proc/{os.getpid()}/comm")
+    before = comm.read_bytes()
+    comm.write_bytes(name)
+    try:
+        ask(started(Asking()), Opcode.MKDIR, Message((L.MkdirIn(0o755, 0o27),), (b"d",)))
+    finally:
+        comm.write_bytes(before)
+    assert seen == [tuple(os.getgroups())]
 
 
 def test_destroy_comes_once() -> None:

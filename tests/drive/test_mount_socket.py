@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -307,3 +308,53 @@ def test_a_socket_that_cannot_be_mounted_is_closed(path: str, pid: int | None, w
         with pytest.raises(why):
             kernel.mount_socket(ours, path, pid=pid)
         assert theirs.recv(1) == b""
+
+
+# -- what the caller says about a descriptor that is given -----------------------------------------------------------
+
+
+def test_options_of_a_mount_are_refused_by_name_for_a_descriptor_that_is_given() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asked = fusewire.MountOptions.parse("ro,allow_other,auto_unmount,max_read=4096,noatime,fsname=x")
+    with ours, theirs:
+        with pytest.raises(fusewire.MountError, match="is not mounted by us") as refused:
+            fusewire.Mounted(MemoryFS(), f"/dev/fd/{theirs.fileno()}", asked)
+        assert "give ro, allow_other, auto_unmount, fsname=x, max_read=4096, noatime to whoever" in str(refused.value)
+        os.fstat(theirs.fileno())  # it stays the caller's
+
+
+def test_a_descriptor_that_is_given_is_not_handed_on_to_programs() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fd = theirs.detach()
+    os.set_inheritable(fd, True)
+    with ours:
+        mounted = fusewire.Mounted(MemoryFS(), f"/dev/fd/{fd}")
+        assert not os.get_inheritable(fd)
+        mounted.unmount()
+        mounted.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
+def test_whoever_serves_a_descriptor_that_is_given_becomes_who_is_asked_for() -> None:
+    program = """
+import os, sys, fusewire
+from fusewire.filesystems import MemoryFS
+mounted = fusewire.Mounted(MemoryFS(), "/dev/fd/" + sys.argv[1], fusewire.MountOptions(user="nobody"))
+print(*os.getresuid())
+mounted.unmount()
+mounted.wait()
+"""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = [sys.executable, "-c", program, str(theirs.fileno())]
+        shown = subprocess.check_output(command, pass_fds=[theirs.fileno()], text=True, timeout=60)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert shown.split() == [str(nobody)] * 3
+
+
+def test_a_user_who_does_not_exist_is_said_so_and_the_descriptor_stays_the_callers() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        with pytest.raises(fusewire.MountError, match="user 'nosuchuser' does not exist"):
+            fusewire.Mounted(MemoryFS(), f"/dev/fd/{theirs.fileno()}", fusewire.MountOptions(user="nosuchuser"))
+        os.fstat(theirs.fileno())

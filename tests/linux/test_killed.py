@@ -9,12 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import MEMORY, wait_until
+from conftest import wait_until
 
 from fusewire.linux import Watchdog, connection_number, mounts
 
 pytestmark = pytest.mark.real
 
+WATCHED = """
+import sys, fusewire
+from fusewire.filesystems import MemoryFS
+mounted = fusewire.Mounted(MemoryFS(), sys.argv[1], fusewire.MountOptions(auto_unmount=True))
+print("mounted", flush=True)
+mounted.wait()
+"""
 LOAD = """
 import os, sys
 for n in range(10**9):
@@ -27,8 +34,9 @@ for n in range(10**9):
 
 
 def kill_under_load(path: Path) -> None:
-    daemon = subprocess.Popen([sys.executable, "-c", MEMORY, str(path)])
-    wait_until(lambda: mounts.mount_at(str(path)) is not None)
+    daemon = subprocess.Popen([sys.executable, "-c", WATCHED, str(path)], stdout=subprocess.PIPE)
+    assert daemon.stdout is not None
+    assert daemon.stdout.readline() == b"mounted\n"  # and watched
     with Watchdog(connection_number(str(path)), 60) as watchdog:
         clients = [subprocess.Popen([sys.executable, "-c", LOAD], cwd=path) for _ in range(2)]
         try:
@@ -36,13 +44,16 @@ def kill_under_load(path: Path) -> None:
             daemon.send_signal(signal.SIGKILL)
             daemon.wait(timeout=20)
             assert [client.wait(timeout=30) for client in clients] == [7, 7]
+            wait_until(lambda: mounts.mount_at(str(path)) is None)  # auto_unmount
         finally:
+            daemon.kill()
+            daemon.communicate(timeout=20)
             for client in clients:
                 client.kill()
                 client.wait(timeout=30)
-            mounts.unmount_at_any_price(str(path))
+            if mounts.mount_at(str(path)) is not None:
+                mounts.unmount_at_any_price(str(path))
     assert not watchdog.barked
-    assert mounts.mount_at(str(path)) is None
 
 
 def test_a_killed_daemon_leaves_nothing_hanging_5_times(mountpoint: Path) -> None:

@@ -170,13 +170,25 @@ def test_a_busy_mountpoint_is_said_so(memory_mount: RealMount) -> None:
         pass
 
 
-def test_a_dead_mount_is_recognised_and_the_way_out_is_said(mountpoint: Path) -> None:
+def test_a_dead_mount_is_said_so_and_the_way_out_leads_out(mountpoint: Path) -> None:
     with real_mount(mountpoint, MEMORY) as mounted:
         mounted.daemon.kill()
         mounted.daemon.wait(timeout=20)
-        with pytest.raises(MountError, match=r"dead mount, its daemon is gone: run 'umount"), \
+        with pytest.raises(MountError, match=r"if its daemon is dead or hangs, run 'fusewire (unmount .*)' and") as said, \
                 fusewire.mount(MemoryFS(), mountpoint):  # fmt: skip
             pass
+        words = str(said.value).split("'")[1].split()
+        subprocess.run([sys.executable, "-m", *words], check=True, timeout=20)
+    assert mounts.mount_at(str(mountpoint)) is None
+
+
+def test_below_a_dead_mount_it_is_the_dead_mount_that_is_named(mountpoint: Path) -> None:
+    with real_mount(mountpoint, MEMORY) as mounted:
+        mounted.daemon.kill()
+        mounted.daemon.wait(timeout=20)
+        with pytest.raises(MountError) as caught:
+            fusewire.Mounted(MemoryFS(), mountpoint / "a/b")
+        assert f"run 'fusewire unmount {mountpoint}' and" in str(caught.value)
 
 
 def test_a_missing_device_and_a_closed_one_are_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -320,6 +332,11 @@ def test_a_symlinked_mountpoint_is_mounted_and_unmounted(mountpoint: Path, tmp_p
     assert mounts.mount_at(str(mountpoint)) is None
 
 
+def test_a_mountpoint_in_bytes_is_mounted(mountpoint: Path) -> None:
+    with fusewire.mount(MemoryFS(), os.fsencode(mountpoint)) as mounted, Watchdog(mounted.number, 60):
+        assert mounted.path == str(mountpoint)
+
+
 def test_a_relative_mountpoint_is_unmounted_wherever_we_are_by_then(
     mountpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,13 +361,17 @@ def test_a_signal_unmounts_after_privileges_were_dropped(mountpoint: Path) -> No
 
 def test_a_given_device_is_served_and_let_go(mountpoint: Path) -> None:
     fd = mounts.mount(str(mountpoint))
+    os.set_inheritable(fd, True)
     number = connection_number(str(mountpoint))
-    with Watchdog(number, 60):
-        mounted = fusewire.Mounted(MemoryFS({"f": b"data"}), f"/dev/fd/{fd}")
-        assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
-        mounted.unmount()
-        assert mounted.wait(timeout=20)
-    mounts.unmount_at_any_price(str(mountpoint))
+    try:
+        with Watchdog(number, 60):
+            mounted = fusewire.Mounted(MemoryFS({"f": b"data"}), f"/dev/fd/{fd}")
+            assert not os.get_inheritable(fd)
+            assert subprocess.check_output(["cat", mountpoint / "f"], timeout=20) == b"data"
+            mounted.unmount()
+            assert mounted.wait(timeout=20)
+    finally:
+        mounts.unmount_at_any_price(str(mountpoint))
 
 
 def test_a_forked_child_leaves_the_parents_mount_alone(mountpoint: Path) -> None:

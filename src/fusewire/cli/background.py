@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 import click
@@ -12,18 +14,21 @@ import click
 from ..linux import MountError
 from ..mounting import Mounted, run_mounted
 
+log = logging.getLogger("fusewire.cli")
 
-def detached(start: Callable[[], Mounted]) -> None:
+
+def detached(start: Callable[[threading.Event], Mounted]) -> None:
     """Fork; the child mounts by ``start`` and serves it. Returns in the parent, when the mount is up.
 
     Raises click.ClickException with the child's reason when it is not.
     """
+    _occupy_standard_descriptors()
     reading, writing = os.pipe()
     child = os.fork()
     if child:
         os.close(writing)
-        with os.fdopen(reading) as pipe:
-            said = pipe.read()
+        with os.fdopen(reading, "rb") as pipe:
+            said = os.fsdecode(pipe.read())
         os.waitpid(child, 0)
         if said != "mounted":
             raise click.ClickException(said or "the daemon ended before it had mounted, and said nothing")
@@ -35,23 +40,38 @@ def detached(start: Callable[[], Mounted]) -> None:
     _be_daemon(start, writing)
 
 
-def _be_daemon(start: Callable[[], Mounted], pipe: int) -> None:
+def _occupy_standard_descriptors() -> None:
+    """Whoever started us may have closed some of 0 to 2: a pipe or /dev/fuse would get that number, and be lost with it."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+    os.close(null)
+
+
+def _be_daemon(start: Callable[[threading.Event], Mounted], pipe: int) -> None:
+    up = False
+
     def ready(mounted: Mounted) -> None:
+        nonlocal up
         os.stat(mounted.path)  # it answers
         _leave_terminal()
         os.write(pipe, b"mounted")
         os.close(pipe)
+        up = True
 
     status = 1
     try:
         run_mounted(start, ready)
         status = 0
     except BaseException as error:
+        if up:  # nobody waits for us any more
+            log.critical("the daemon ended", exc_info=error)
+            return
         plain = isinstance(error, MountError | click.ClickException)
         with contextlib.suppress(OSError):
-            os.write(pipe, (str(error) if plain else f"{type(error).__name__}: {error}").encode())
+            os.write(pipe, os.fsencode(str(error) if plain else f"{type(error).__name__}: {error}"))
     finally:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed when we were started
+            sys.stdout.flush()
         os._exit(status)
 
 

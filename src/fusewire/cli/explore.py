@@ -12,11 +12,12 @@ from ..testing.explore import Finding, Report, explore, replay, sample
 from ..testing.run import Scenario, Scene
 from ..testing.scenarios import SCENARIOS
 from ..testing.stuck import STEP_SECONDS, Blocked
+from . import completion
 from .mount import find
 
 
 @click.command(name="explore")
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=completion.one_of(SCENARIOS))
 @click.option("--exhaustive", is_flag=True, help="Every schedule with at most so many preemptions (the default).")
 @click.option(
     "--preemptions",

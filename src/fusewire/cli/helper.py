@@ -6,8 +6,11 @@ mountpoint, with ``#`` where a blank would stand: ``memory``, ``passthrough#/srv
 
 from __future__ import annotations
 
+import os
+
 import click
 
+from ..linux import MountError, MountOptions
 from .mount import mount
 
 
@@ -32,9 +35,9 @@ def main(
 ) -> None:
     """Mount helper of mount(8) for the type fuse.fusewire."""
     words = [word for group in options for word in group.split(",") if word]
+    if os.geteuid() != 0:  # who mounts, as mount(8) tells us when it is an ordinary user
+        words = [word for word in words if not word.startswith("user=")]
     if sloppy:
-        from ..linux import MountError, MountOptions
-
         known = []
         for word in words:
             try:
@@ -44,6 +47,10 @@ def main(
             known.append(word)
         words = known
     if fake:
+        try:
+            MountOptions.parse(",".join(words))
+        except MountError as error:
+            raise click.ClickException(str(error)) from None
         return
     filesystem = (*source.split("#"), mountpoint)
     context.invoke(mount, filesystem=filesystem, foreground=False, options=(",".join(words),), trace=False)

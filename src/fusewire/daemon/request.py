@@ -96,10 +96,11 @@ class Request:
     def groups(self) -> tuple[int, ...]:
         """The caller's supplementary groups, read from /proc/PID/status now. Raises ProcessLookupError when it is gone."""
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
+            status = Path(f"/proc/{self.pid}/status").read_bytes()
         except OSError as error:
             raise ProcessLookupError(f"process {self.pid}, which asked, cannot be seen") from error
-        line = next(line for line in status.splitlines() if line.startswith("Groups:"))
+        # A process calls itself what it likes, with any byte but the newline: no decoding, and no other end of a line.
+        line = next(line for line in status.split(b"\n") if line.startswith(b"Groups:"))
         return tuple(map(int, line.split()[1:]))
 
     def interrupt(self) -> None:

@@ -78,6 +78,7 @@ class Session:
         self.max_pages = MAX_PAGES  # that a request of the kernel's may carry; set by the transport that knows
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
+        self._given_up = False
         self.events: EventStream | None = None
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
         self._bound: dict[int, Bound] = {}  # nothing is answered before INIT
@@ -253,6 +254,8 @@ class Session:
             spoken = f"the kernel speaks FUSE {asked.major}.{asked.minor}, 7.{OLDEST_MINOR_VERSION} is the oldest we do"
             log.error("refused: %s", spoken)
             return self._refuse(unique, Errno.EPROTO, spoken)
+        if self._given_up:
+            return error_answer(unique, Errno.EIO)
         granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations), self.max_pages)
         self.dialect = Dialect(granted.minor, granted.flags)
         try:
@@ -261,6 +264,11 @@ class Session:
             number = errno_of(error) or int(Errno.EIO)
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
+        except BaseException as error:  # SystemExit, KeyboardInterrupt: the reader's end, with no answer
+            self.refusal = f"the filesystem's init raised {error!r}"
+            raise
+        if self._given_up:  # meanwhile, by another thread
+            return error_answer(unique, Errno.EIO)
         self.granted = granted
         self._bound = bind(self.operations, self.dialect)
         self._flock = bind_flock(self.operations, self.dialect)
@@ -279,6 +287,15 @@ class Session:
         if opcode == Opcode.INIT:
             return self._refuse(unique, Errno.EIO, f"the filesystem's init ended with {error!r}")
         return None if opcode in _UNANSWERED else error_answer(unique, Errno.EIO)
+
+    def refuse_init(self, why: str) -> list[Answer]:
+        """Grant no INIT from here on, unless that has been done. Returns the answers for the one that is being handled, or was
+        when its thread ended; another thread may write them at once, and the handler's own comes too late then."""
+        if self.granted is not None:
+            return []
+        self._given_up = True
+        self.refusal = self.refusal or why
+        return [error_answer(unique, Errno.EIO) for unique in self.in_flight]
 
     def failure(self, message: Buffer) -> Answer:
         """EIO for the request ``message``."""

@@ -28,7 +28,7 @@ class Settings:
     ``max_write`` is the most one WRITE carries (on Linux up to the pages of fs.fuse.max_pages_limit); ``max_background`` how
     many background requests may be under way, ``congestion_threshold`` from how many on readahead holds back; ``time_gran``
     the finest time kept, in nanoseconds; ``request_timeout`` in seconds: the kernel aborts the mount when one takes longer
-    (7.43).
+    (7.43). Raises ValueError for what the answer to INIT has no room for, or Linux has no use for.
     """
 
     flags: InitFlag = InitFlag(0)
@@ -40,6 +40,25 @@ class Settings:
     time_gran: int = 1
     max_stack_depth: int = 0
     request_timeout: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name == "max_readahead":
+                continue
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"Settings.{name} is {value!r}: it must be a whole number from {least} to {most}")
+
+
+_RANGES = {
+    "max_write": (1, 0xFFFF * PAGE_SIZE),
+    "max_readahead": (0, 0xFFFF_FFFF),
+    "max_background": (0, 0xFFFF),
+    "congestion_threshold": (0, 0xFFFF),
+    "time_gran": (0, 1_000_000_000),
+    "max_stack_depth": (0, 2),  # FILESYSTEM_MAX_STACK_DEPTH
+    "request_timeout": (0, 0xFFFF),
+}
 
 
 @dataclass(frozen=True)

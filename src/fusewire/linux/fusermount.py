@@ -18,6 +18,10 @@ def program() -> str | None:
 
 def mount(path: str, options: MountOptions) -> int:
     """Mount; returns the descriptor of /dev/fuse. Raises :class:`MountError` with the helper's own words."""
+    if not (options.nosuid and options.nodev):
+        raise MountError(
+            errno.EPERM, f"suid and dev on {path}: only root may use them, fusermount3 would leave them out"
+        )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         helper = subprocess.Popen(

@@ -10,9 +10,12 @@ import ctypes
 import errno
 import grp
 import os
+import re
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from . import fusermount
 from .fusectl import Control
@@ -20,6 +23,7 @@ from .options import MountError, MountOptions
 
 MNT_FORCE, MNT_DETACH = 1, 2
 DEV_FUSE = "/dev/fuse"
+MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 def open_device() -> int:
@@ -35,36 +39,84 @@ def _why_no_device(error: OSError) -> str:
         return f"{DEV_FUSE} is not there: load the module (modprobe fuse), or give the container the device"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"no permission to open {DEV_FUSE}: run as root, or join the group that owns it"
-            f" ({_group(DEV_FUSE)}), or have root run 'chmod 666 {DEV_FUSE}'"
+            f"no permission to open {DEV_FUSE}: run as root,{_join(DEV_FUSE)} or have root run 'chmod 666 {DEV_FUSE}'"
         )
     return f"{DEV_FUSE} cannot be opened: {error.strerror}"
 
 
-def _group(path: str) -> str:
+def _join(path: str) -> str:
+    """Being in the group that owns it helps where it may read and write, and is not root's own."""
     try:
-        return grp.getgrgid(os.stat(path).st_gid).gr_name
+        found = os.stat(path)
+        name = grp.getgrgid(found.st_gid).gr_name
     except (KeyError, OSError):
-        return "unknown"
+        return ""
+    helps = found.st_mode & 0o060 == 0o060 and found.st_gid != 0
+    return f" or join the group that owns it ({name})," if helps else ""
+
+
+def resolve(path: str) -> str:
+    """``path`` as mountinfo will have it, symlinks followed. Does not touch a FUSE mount that is there: it may hang."""
+    for _ in range(40):  # as many links as the kernel follows
+        where, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            break
+        path = os.path.join(os.path.realpath(where), name)
+        if mount_at(path) is not None or not os.path.islink(path):
+            return path
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    return os.path.realpath(path)
 
 
 def check_mountpoint(path: str) -> int:
-    """The mode of the mountpoint. Raises :class:`MountError` when it is missing, no directory, or dead."""
+    """The mode of the mountpoint. Raises :class:`MountError` when it is missing, no directory, or a FUSE mount already, which
+    is not touched: it may hang."""
+    if mount_at(path) is not None:
+        raise MountError(errno.EBUSY, _busy(path))
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         raise MountError(errno.ENOENT, f"mountpoint {path} does not exist: make the directory first") from None
     except OSError as error:
         if error.errno == errno.ENOTCONN:
-            raise MountError(
-                error.errno, f"{path} is a dead mount, its daemon is gone: run 'umount {path}' and try again"
-            ) from None
+            raise MountError(error.errno, _dead(path)) from None
         raise MountError(error.errno, f"mountpoint {path}: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
         raise MountError(errno.ENOTDIR, f"mountpoint {path} is not a directory")
-    if mount_at(path) is not None:
-        raise MountError(errno.EBUSY, f"mountpoint {path} is busy: a FUSE filesystem is mounted there already")
     return mode
+
+
+def _busy(path: str) -> str:
+    return (
+        f"mountpoint {path} is busy: a FUSE filesystem is mounted there already;"
+        f" if its daemon is dead or hangs, run 'fusewire unmount --force {path}' and try again"
+    )
+
+
+def check_alone(path: str, number: int) -> None:
+    """After a mount as connection ``number``: nobody else mounted there at the same time, and before us. Raises
+    :class:`MountError`."""
+    there = [row.number for row in _fuse_mounts() if row.target == path]
+    if number in there[1:]:
+        raise MountError(errno.EBUSY, _busy(path))
+
+
+def connection_of(fd: int) -> int:
+    """The number of the connection that a descriptor of /dev/fuse is mounted as; 0 before the mount, and where the kernel does
+    not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+            if line.startswith("fuse_connection:"):
+                return int(line.partition(":")[2])
+    return 0
+
+
+def _dead(path: str) -> str:
+    """The dead mount is ``path``, or a directory above it."""
+    path = os.path.abspath(path)
+    while mount_at(path) is None and path != "/":
+        path = os.path.dirname(path)
+    return f"{path} is a dead mount, its daemon is gone: run 'fusewire unmount {path}' and try again"
 
 
 def mount(path: str, options: MountOptions = MountOptions()) -> int:
@@ -149,23 +201,51 @@ def unmount_at_any_price(path: str) -> None:
 
 def mount_at(path: str) -> int | None:
     """The connection's number of the FUSE mount that is seen at ``path``, None where there is none. Touches no mount."""
-    found = _mountinfo(path)
-    return None if found is None else found[0]
+    found = _seen_at(path)
+    return None if found is None else found.number
 
 
-def _mountinfo(path: str) -> tuple[int, int] | None:
-    """Connection number and mount id of the FUSE mount seen at ``path``."""
+def points_of(number: int) -> list[str]:
+    """Where connection ``number`` is mounted, in our mount namespace, and seen: bind mounts and moved ones too. What another
+    mount covers is not among them."""
+    seen = {row.target: row for row in _table()}
+    return [target for target, row in seen.items() if row.is_fuse and row.number == number]
+
+
+def covered(number: int) -> list[str]:
+    """Where connection ``number`` is mounted beneath another mount."""
+    return [row.target for row in _fuse_mounts() if row.number == number and mount_at(row.target) != number]
+
+
+class _Row(NamedTuple):
+    """A line of mountinfo; ``number``: the minor of st_dev, which is the connection's."""
+
+    number: int
+    mount_id: int
+    target: str
+    is_fuse: bool
+
+
+def _table() -> Iterator[_Row]:
+    """What is mounted in our namespace, the oldest first: what is mounted over another comes after it."""
+    for line in filter(None, MOUNTINFO.read_bytes().split(b"\n")):  # the kernel escapes no other end of a line
+        fields, _, rest = line.partition(b" - ")
+        mount_id, _, device, _, target = fields.split(b" ")[:5]
+        kind = rest.split(b" ")[0]
+        is_fuse = kind in (b"fuse", b"fuseblk") or kind.startswith((b"fuse.", b"fuseblk."))
+        yield _Row(int(device.partition(b":")[2]), int(mount_id), os.fsdecode(_unescape(target)), is_fuse)
+
+
+def _fuse_mounts() -> Iterator[_Row]:
+    return (row for row in _table() if row.is_fuse)
+
+
+def _seen_at(path: str) -> _Row | None:
+    """The FUSE mount that is seen at ``path``."""
     path = os.path.abspath(path)
     wanted = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    found = None
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields, _, rest = line.partition(" - ")
-        mount_id, _, device, _, target = fields.split(" ")[:5]
-        if _unescape(target) == wanted:
-            kind = rest.split(" ")[0]
-            is_fuse = kind in ("fuse", "fuseblk") or kind.startswith(("fuse.", "fuseblk."))
-            found = (int(device.partition(":")[2]), int(mount_id)) if is_fuse else None
-    return found
+    seen = {row.target: row for row in _table()}.get(wanted)
+    return seen if seen is not None and seen.is_fuse else None
 
 
 def identity(path: str) -> str:
@@ -174,11 +254,21 @@ def identity(path: str) -> str:
     Connection numbers and mount ids are used anew as soon as they are free; the unique mount id (Linux 6.8) never is. Asks
     no daemon.
     """
-    found = _mountinfo(path)
-    if found is None:
-        return ""
-    number, mount_id = found
-    return f"{number}:{mount_id}:{_unique_mount_id(path)}"
+    found = _seen_at(path)
+    return "" if found is None else _identity(found)
+
+
+def _identity(row: _Row) -> str:
+    return f"{row.number}:{row.mount_id}:{_unique_mount_id(row.target)}"
+
+
+def find(identity: str) -> str | None:
+    """Where the mount of this :func:`identity` is now: it moves with the directories above it. None where it is gone, or
+    another mount covers it."""
+    for row in _fuse_mounts():
+        if identity.startswith(f"{row.number}:{row.mount_id}:") and _identity(row) == identity:
+            return row.target
+    return None
 
 
 def _unique_mount_id(path: str) -> int:
@@ -200,11 +290,9 @@ def connection_number(path: str) -> int:
     return number
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: bytes) -> bytes:
     """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
-    for code in ("040", "011", "012", "134"):
-        text = text.replace("\\" + code, chr(int(code, 8)))
-    return text
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), text)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

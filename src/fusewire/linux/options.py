@@ -15,6 +15,10 @@ _FLAG_WORDS = {
     "sync": MS_SYNCHRONOUS, "dirsync": MS_DIRSYNC, "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME,
     "relatime": MS_RELATIME, "strictatime": MS_STRICTATIME, "lazytime": MS_LAZYTIME,
 }  # fmt: skip
+_FLAGS_OFF = {
+    "async": MS_SYNCHRONOUS, "atime": MS_NOATIME, "diratime": MS_NODIRATIME, "norelatime": MS_RELATIME,
+    "nostrictatime": MS_STRICTATIME, "nolazytime": MS_LAZYTIME,
+}  # fmt: skip
 _BOOLEANS: dict[str, tuple[str, bool]] = {
     "ro": ("read_only", True), "rw": ("read_only", False),
     "nosuid": ("nosuid", True), "suid": ("nosuid", False),
@@ -25,10 +29,15 @@ _BOOLEANS: dict[str, tuple[str, bool]] = {
     "auto_unmount": ("auto_unmount", True),
 }  # fmt: skip
 _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "fsname": ("fsname", str), "subtype": ("subtype", str), "max_read": ("max_read", int), "user": ("user", str),
+    "fsname": ("fsname", str), "subtype": ("subtype", str), "max_read": ("max_read", int), "setuid": ("user", str),
 }  # fmt: skip
-# fstab's own words, which mount(8) passes on and which mean nothing here.
-_FSTAB = {"defaults", "auto", "noauto", "nofail", "_netdev", "async", "atime", "nouser", "users", "diratime"}
+# fstab's own words, which mount(8) passes on and which mean nothing here. What user, users, owner and group imply, mount(8)
+# says by itself (nosuid, nodev, noexec).
+_FSTAB = {
+    "defaults", "auto", "noauto", "nofail", "_netdev", "loud", "silent", "quiet",
+    "user", "users", "owner", "group", "nouser", "nousers", "noowner", "nogroup",
+}  # fmt: skip
+_FSTAB_BEGINNINGS = ("x-", "X-", "comment=", "uhelper=")
 
 
 class MountError(OSError):
@@ -43,8 +52,9 @@ class MountOptions:
     """How to mount. ``fsname`` is what /proc/mounts shows as the source, ``subtype`` makes the type ``fuse.SUBTYPE``.
 
     ``allow_other`` lets other users in; ``default_permissions`` has the kernel check modes and owners; ``max_read`` in bytes,
-    0: no limit of its own; ``auto_unmount``: a watcher unmounts when the daemon dies; ``user``: whom to become after
-    mounting; ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they are.
+    0: no limit of its own, else below 2**32; ``auto_unmount``: a watcher unmounts when the daemon dies; ``user``: whom to
+    become after mounting (the word ``setuid=``); ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they
+    are.
     """
 
     fsname: str = "fusewire"
@@ -61,6 +71,12 @@ class MountOptions:
     flags: int = 0
     extra: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_read < 1 << 32:
+            raise MountError(
+                errno.EINVAL, f"mount option max_read={self.max_read}: it is a number of bytes below 4 GiB"
+            )
+
     @classmethod
     def parse(cls, words: str, base: MountOptions | None = None) -> MountOptions:
         """From ``"ro,allow_other,max_read=65536"``, on top of ``base``. Raises :class:`MountError` for an unknown word."""
@@ -74,6 +90,8 @@ class MountOptions:
         if word in _BOOLEANS:
             attribute, on = _BOOLEANS[word]
             return replace(self, **{attribute: on})  # type: ignore[arg-type]
+        if word == "setuid=":
+            raise MountError(errno.EINVAL, "mount option setuid= needs the name of a user")
         if equals and name in _VALUES:
             attribute, kind = _VALUES[name]
             try:
@@ -82,10 +100,15 @@ class MountOptions:
                 raise MountError(errno.EINVAL, f"mount option {word}: {value!r} is not a number") from None
         if word in _FLAG_WORDS:
             return replace(self, flags=self.flags | _FLAG_WORDS[word])
+        if word in _FLAGS_OFF:
+            return replace(self, flags=self.flags & ~_FLAGS_OFF[word])
         if equals and name in ("context", "fscontext", "defcontext", "rootcontext"):
             return replace(self, extra=(*self.extra, word))
-        if word in _FSTAB or word.startswith(("x-", "comment=")):
+        if word in _FSTAB or word.startswith(_FSTAB_BEGINNINGS):
             return self
+        if name == "user":
+            # mount(8) adds exec, suid and dev to it, as to what an ordinary user has mounted: nothing to be obeyed silently.
+            raise MountError(errno.EINVAL, f"mount option {word!r} is mount(8)'s own: whom to become is setuid={value}")
         raise MountError(errno.EINVAL, f"mount option {word!r} is not known; {_known()}")
 
     @property
@@ -100,6 +123,16 @@ class MountOptions:
         """mount(2)'s last argument."""
         words = [f"fd={fd}", f"rootmode={rootmode:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
         return ",".join(words + self._fuse_words())
+
+    def chosen(self) -> list[str]:
+        """The words for what is not as it is by default."""
+        plain = MountOptions()
+        words = [
+            word for word, (name, on) in _BOOLEANS.items() if getattr(self, name) is on is not getattr(plain, name)
+        ]
+        words += [f"{word}={getattr(self, name)}" for word, (name, _) in _VALUES.items()
+                  if getattr(self, name) != getattr(plain, name)]  # fmt: skip
+        return words + [word for word, flag in _FLAG_WORDS.items() if self.flags & flag] + list(self.extra)
 
     def words(self) -> str:
         """For ``fusermount3 -o``."""
@@ -123,9 +156,13 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace(",", "\\,")
 
 
+def known_words() -> list[str]:
+    """What :meth:`MountOptions.parse` understands; a value goes after ``=``."""
+    return [*_BOOLEANS, *(f"{name}=" for name in _VALUES), *_FLAG_WORDS]
+
+
 def _known() -> str:
-    words = [*_BOOLEANS, *(f"{name}=" for name in _VALUES), *_FLAG_WORDS]
-    return "known are " + ", ".join(words)
+    return "known are " + ", ".join(known_words())
 
 
 assert {name for name, _ in _BOOLEANS.values()} <= {field.name for field in fields(MountOptions)}

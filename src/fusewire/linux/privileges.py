@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pwd
 import socket
 
 from .options import MountError
+
+log = logging.getLogger("fusewire.linux")
 
 
 def become(user: str) -> None:
@@ -25,16 +28,16 @@ def become(user: str) -> None:
 
 
 def sd_notify(state: str) -> bool:
-    """Tell systemd (``READY=1``, ``STOPPING=1``; sd_notify(3)); False where it did not ask for it, or cannot be told: a
-    mount goes on all the same."""
+    """Tell systemd (``READY=1``, ``STOPPING=1``; sd_notify(3)); False where it did not ask for it, or, which is logged, cannot
+    be reached."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    if address[0] == "@":
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.sendto(state.encode(), address)
-        except OSError:
-            return False
+    abstract = address[0] == "@"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto(state.encode(), "\0" + address[1:] if abstract else address)
+    except OSError as error:
+        log.warning("systemd was not told %s at NOTIFY_SOCKET=%s: %s", state, address, error)
+        return False
     return True

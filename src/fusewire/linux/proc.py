@@ -46,10 +46,10 @@ def see(pid: int, tid: int = 0) -> Seen | None:
     """The thread ``tid`` of process ``pid`` (0: its first); None when it is gone. A zombie is gone but for its status."""
     task = Path(f"/proc/{pid}/task/{tid or pid}")
     try:
-        comm, state = _stat((task / "stat").read_text())
+        comm, state = _stat(_read(task / "stat"))
         stack = _FRAME.findall(_text(task / "stack"))
         wchan = _text(task / "wchan")
-        status = (task / "status").read_text()
+        status = _read(task / "status")
     except (FileNotFoundError, ProcessLookupError):
         return None
     if state in "ZX":
@@ -75,6 +75,11 @@ def _stat(text: str) -> tuple[str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return _read(path)
     except PermissionError:
         return ""
+
+
+def _read(path: Path) -> str:
+    """The name of a task may be any bytes."""
+    return path.read_text(errors="backslashreplace")

@@ -40,13 +40,12 @@ class Recording:
 
     def events(self, connection: int, calls: Iterable[str]) -> list[Event]:
         """What was recorded: the system calls ``calls``, and the requests of ``connection``, in the words of the diagram."""
-        text = (self._path / "trace").read_text()
-        return _with_requests(_events(text.splitlines(), connection, frozenset(calls)))
+        return _with_requests(_events(self._lines(), connection, frozenset(calls)))
 
     def last_asleep(self) -> dict[int, int]:
         """By thread: when it last went to sleep, or ended, in nanoseconds."""
         last: dict[int, int] = {}
-        for line in (self._path / "trace").read_text().splitlines():
+        for line in self._lines():
             match = _LINE.match(line)
             if match is None or match["name"] != "sched_switch":
                 continue
@@ -54,6 +53,10 @@ class Recording:
             if switch and switch[2][0] != "R":
                 last[int(switch[1])] = _nanoseconds(match["time"])
         return last
+
+    def _lines(self) -> list[str]:
+        """The name of a task may have any bytes in it, but for the newline."""
+        return (self._path / "trace").read_text(errors="backslashreplace").split("\n")
 
 
 @contextlib.contextmanager

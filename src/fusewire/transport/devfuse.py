@@ -50,6 +50,7 @@ class DevFuse:
         self.straight = 0
         self._looks = False
         self._until_weighed = 0  # requests
+        self._ending = threading.Lock()  # the number may be another file's as soon as it is closed
 
     def receive(self, buffer: memoryview) -> int:
         """Sleep until a request is there and read it; returns its length in bytes. Raises OSError (see ``readloop``)."""
@@ -170,9 +171,19 @@ class DevFuse:
             raise
         return True
 
+    def hang_up(self) -> None:
+        """Let go of the device, and keep the descriptor: it becomes /dev/null, where every read says that it is over. Who
+        sleeps in a read of the device must be woken to see it. With the last descriptor the kernel aborts the connection."""
+        with self._ending:
+            if self.fd >= 0:
+                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                os.dup2(null, self.fd, inheritable=False)
+                os.close(null)
+
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel aborts the connection."""
-        fd, self.fd = self.fd, -1
-        self._file.close()  # which leaves the descriptor alone: an answer that comes late must not go to its successor
-        if fd >= 0:
-            os.close(fd)
+        with self._ending:
+            fd, self.fd = self.fd, -1
+            self._file.close()  # which leaves the descriptor alone: an answer that comes late must not go to its successor
+            if fd >= 0:
+                os.close(fd)

@@ -17,6 +17,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..daemon.request import Seat, read_header
@@ -91,6 +92,9 @@ class Readers:
         self._over = threading.Event()
         self._starved = False
         self._error: BaseException | None = None
+        self.at_end: Callable[[], None] = lambda: (
+            None
+        )  # called when nothing is read any more, before threads are waited for
         self._monitor_rests = False
         self._wake_monitor = _thread.allocate_lock()
         self._wake_monitor.acquire()
@@ -103,6 +107,7 @@ class Readers:
             self._over.wait()
         finally:
             self._over.set()
+            self.at_end()
             self._wake_all()
             self._end()
         if self._error is not None:
@@ -116,6 +121,20 @@ class Readers:
             thread.join(timeout=max(0.0, end - time.monotonic()))
         self.loop.close(max(0.5, end - time.monotonic()))
         self.session.tell_left_behind()
+
+    def stop(self) -> None:
+        """Have it over, though the channel does not say so: it must say so to the next who reads."""
+        self._over.set()
+        self.prod()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What a reader failed with."""
+        return self._error
+
+    def ended(self, timeout: float = 0.0) -> bool:
+        """Whether nothing is read any more, within ``timeout`` seconds."""
+        return self._over.wait(timeout)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

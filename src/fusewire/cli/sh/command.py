@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from ...drive import DaemonError, Kernel, Mount
+from .. import completion
 from ..mount import load
 from .parser import ShellSyntaxError, Unfinished, parse
 from .registry import OutputGone
@@ -26,7 +27,13 @@ WORKERS = 4  # a handler that hangs leaves others to serve what is asked next
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
-@click.argument("filesystem", nargs=-1, required=True, metavar="FILESYSTEM [ARGUMENTS]... | -- PROGRAM ... {fd}")
+@click.argument(
+    "filesystem",
+    nargs=-1,
+    required=True,
+    metavar="FILESYSTEM [ARGUMENTS]... | -- PROGRAM ... {fd}",
+    shell_complete=completion.filesystems,
+)
 @click.option(
     "-c", "commands", metavar="COMMANDS", help="Run these and leave, with the status of the first that fails."
 )
@@ -34,8 +41,8 @@ WORKERS = 4  # a handler that hangs leaves others to serve what is asked next
 def sh(filesystem: tuple[str, ...], commands: str | None, read_only: bool) -> None:
     """A shell on a filesystem that is not mounted: no root, no /dev/fuse.
 
-    FILESYSTEM is memory, passthrough SOURCE, or package.module:factory for one of your own, whose arguments are words; or,
-    after --, a FUSE program of any language, with {fd} where its mountpoint would stand:
+    FILESYSTEM is memory [SIZE], passthrough SOURCE, or package.module:factory for one of your own, whose arguments are words;
+    or, after --, a FUSE program of any language, with {fd} where its mountpoint would stand:
 
     \b
       fusewire sh memory

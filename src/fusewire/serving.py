@@ -1,0 +1,68 @@
+"""``fusewire.amount`` and ``serve``: mounts of a program that runs an event loop. Cancelled at any time, they leave nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+from .daemon import Operations
+from .linux.options import MountError, MountOptions
+from .mounting import Mounted, PathLike, end
+
+T = TypeVar("T")
+
+
+@contextlib.asynccontextmanager
+async def amount(
+    operations: Operations, path: PathLike, options: MountOptions = MountOptions()
+) -> AsyncIterator[Mounted]:
+    """As :func:`mount`, inside an event loop, which goes on while it mounts and unmounts. Cancelled at any time, it unmounts
+    before it ends."""
+    stop = threading.Event()
+
+    def begin() -> Mounted:
+        return Mounted(operations, path, options, stop=stop)
+
+    mounting = asyncio.ensure_future(asyncio.to_thread(begin))
+    try:
+        mounted = await asyncio.shield(mounting)
+    except asyncio.CancelledError:
+        stop.set()
+        await _to_the_end(_end_once_mounted(mounting))
+        raise
+    try:
+        yield mounted
+    finally:
+        await _to_the_end(asyncio.to_thread(end, mounted))
+
+
+async def _end_once_mounted(mounting: Awaitable[Mounted]) -> None:
+    with contextlib.suppress(MountError):
+        await asyncio.to_thread(end, await mounting)
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    """Wait for ``work``, however often we are cancelled meanwhile; raises CancelledError after it, then."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None and task.exception() is None:
+        raise cancelled
+    return task.result()
+
+
+async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
+    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it.
+
+    asyncio.run cancels on SIGINT; SIGTERM and SIGHUP end the program at once and leave a dead mount, unless the program has
+    them cancel it, too (``loop.add_signal_handler``), or asks for ``auto_unmount``.
+    """
+    async with amount(operations, path, options) as mounted:
+        await asyncio.to_thread(mounted.wait)
