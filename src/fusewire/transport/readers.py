@@ -118,7 +118,8 @@ class Readers:
         self.session.interrupt_all()
         end = time.monotonic() + GRACE
         for thread in self._threads:
-            thread.join(timeout=max(0.0, end - time.monotonic()))
+            if thread.ident is not None:
+                thread.join(timeout=max(0.0, end - time.monotonic()))
         self.loop.close(max(0.5, end - time.monotonic()))
         self.session.tell_left_behind()
 
@@ -315,8 +316,12 @@ class Readers:
 
     def _start(self, body: object, name: str) -> None:
         thread = threading.Thread(target=body, name=f"fusewire {name}", daemon=True)  # type: ignore[arg-type]
-        thread.start()
-        self._threads.append(thread)
+        self._threads.append(thread)  # before it runs: whoever is to end its reads looks here
+        try:
+            thread.start()
+        except BaseException:
+            self._threads.remove(thread)
+            raise
 
     def _wake_all(self) -> None:
         with self._lock:
