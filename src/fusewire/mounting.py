@@ -7,18 +7,16 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import signal
 import socket
-import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from .daemon import Operations, Session
+from .given import become_whoever_serves, given_channel, is_descriptor
 from .inspect.events import EventStream
 from .linux import Control, fusermount, mounts
 from .linux.autounmount import AutoUnmount
@@ -32,8 +30,6 @@ from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-_FUSE_DEVICE = os.makedev(10, 229)
-_FD_PATH = re.compile(r"/dev/fd/(\d+)$")
 GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
 log = logging.getLogger("fusewire")
 
@@ -65,7 +61,7 @@ class Mounted:
         if not given:
             raise MountError(errno.ENOENT, "the mountpoint is empty: say which directory")
         # As mountinfo will have it, whatever becomes of our working directory.
-        self.path = given if _FD_PATH.match(given) else mounts.resolve(given)
+        self.path = given if is_descriptor(given) else mounts.resolve(given)
         self.number = 0
         self._identity = ""
         self._is_child = False
@@ -79,9 +75,9 @@ class Mounted:
         self._server: threading.Thread | None = None
         self._ended = self._mounting = False  # the reader, and mount(2): the later one closes the descriptor
         self._closing = threading.Lock()
-        channel = _given(self.path)
+        channel = given_channel(self.path)
         if channel is not None:
-            _become_whoever_serves(channel, self.path, options)
+            become_whoever_serves(channel, self.path, options)
             self._start(channel)
             return
         mode = mounts.check_mountpoint(self.path)
@@ -334,50 +330,6 @@ def _at_exit() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
-
-
-def _given(path: str) -> DevFuse | Seqpacket | Stream | None:
-    """The descriptor that ``/dev/fd/N`` names: /dev/fuse, mounted by someone else, or a connected socket."""
-    match = _FD_PATH.match(path)
-    if match is None:
-        return None
-    fd = int(match[1])
-    try:
-        found = os.fstat(fd)
-    except OSError as error:
-        raise MountError(error.errno, f"{path}: descriptor {fd} is not open") from None
-    if not stat.S_ISSOCK(found.st_mode):
-        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _FUSE_DEVICE:
-            raise MountError(errno.EINVAL, f"{path} is neither /dev/fuse nor a connected socket")
-        os.set_inheritable(fd, False)
-        return DevFuse(fd)
-    sock = socket.socket(fileno=fd)
-    sock.set_inheritable(False)
-    sock.setblocking(True)
-    if sock.type == socket.SOCK_SEQPACKET:
-        return Seqpacket(sock)
-    if sock.type == socket.SOCK_STREAM:
-        return Stream(sock)
-    sock.detach()
-    raise MountError(errno.EINVAL, f"{path} is a socket that is neither SOCK_SEQPACKET nor SOCK_STREAM")
-
-
-def _become_whoever_serves(channel: DevFuse | Seqpacket | Stream, path: str, options: MountOptions) -> None:
-    """Of all options that is the one left when someone else mounts. Raises :class:`MountError`; the descriptor stays the
-    caller's."""
-    others = replace(options, user="").chosen()
-    try:
-        if others:
-            raise MountError(
-                errno.EINVAL,
-                f"{path} is not mounted by us: give {', '.join(others)} to whoever mounts it; setuid= applies",
-            )
-        if options.user:
-            become(options.user)
-    except MountError:
-        if not isinstance(channel, DevFuse):
-            channel.socket.detach()
-        raise
 
 
 def end(mounted: Mounted) -> None:

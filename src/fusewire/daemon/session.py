@@ -11,7 +11,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..inspect.events import EventStream, Kind
 from ..wire.codec import IN_HEADER_SIZE, decode_out_header, iter_direntplus
@@ -36,6 +36,7 @@ from .dispatch import Bound, bind, bind_flock, implied_flags
 from .encode import HEADER_SIZE, with_header
 from .encode import Answer as Answer
 from .errors import errno_of, error_answer, not_encoded, raised
+from .later import Later as Later
 from .notify import Notifier
 from .operations import Operations
 from .request import NOTHING, Request, Seat, _current, read_header
@@ -380,47 +381,6 @@ class Session:
             self.operations.destroy()
         except Exception as error:
             log.error("destroy raised", exc_info=error)
-
-
-class Later:
-    """The answer of an ``async`` handler: run it on an event loop. ``request`` lets one interrupt it."""
-
-    def __init__(self, session: Session, seat: Seat, bound: Bound, args: tuple[Any, ...]):
-        assert seat.request is not None
-        self.session = session
-        self.request = seat.request
-        self._seat = seat
-        self._bound = bound
-        self._args = args
-
-    async def run(self) -> Answer:
-        """The handler, to its end. When it is cancelled the caller gets EINTR."""
-        unique, nodeid = self.request.unique, self.request.nodeid
-        _current.set(self._seat)
-        try:
-            try:
-                result = await self._bound.method(*self._args)
-            except Exception as error:
-                return raised(unique, nodeid, self._bound, error)
-            try:
-                return self._bound.encode(self.session.operations, result, unique, self._seat.buffer)
-            except Exception as error:
-                return not_encoded(unique, nodeid, self._bound, error)
-        finally:
-            self._finish()
-
-    def interrupted(self) -> Answer:
-        """The answer for a handler that was cancelled, or never begun."""
-        self._finish()
-        return error_answer(self.request.unique, Errno.EINTR)
-
-    def failed(self) -> Answer:
-        """The answer for a handler that ended in no way that has an answer: SystemExit."""
-        self._finish()
-        return error_answer(self.request.unique, Errno.EIO)
-
-    def _finish(self) -> None:
-        self.session.seats.discard(self._seat)
 
 
 _UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
