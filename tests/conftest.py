@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -87,6 +88,13 @@ def wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {seconds} seconds")
         time.sleep(0.005)
+
+
+def stop_process(pid: int) -> None:
+    """SIGSTOP, until no thread of it runs any more: one may be on its way out of a read."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    wait_until(lambda: {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()} == {"T"})
 
 
 def errno_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import stop_process, wait_until
 
 from fusewire.linux import mounts
 
@@ -147,7 +147,7 @@ def test_auto_unmount_cleans_up_after_a_killed_daemon(unmounted: Path) -> None:
 def test_auto_unmount_leaves_a_newer_mount_alone(unmounted: Path) -> None:
     assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
     older = [pid for pid in daemons_of(unmounted) if b"mount" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
-    os.kill(older[0], signal.SIGSTOP)
+    stop_process(older[0])
     mounts.unmount(str(unmounted), lazy=True)
     assert fusewire("mount", "memory", unmounted).returncode == 0
     os.kill(older[0], signal.SIGKILL)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import stop_process, wait_until
 
 from fusewire.cli.sh.modes import parse_mode, parse_size
 from fusewire.cli.sh.parser import ShellSyntaxError, Unfinished, parse
@@ -552,7 +552,7 @@ def test_ctrl_c_does_not_reach_the_daemon_behind_the_shell(image: Path, tmp_path
     terminal = Terminal("--", "squashfuse_ll", "-f", image, "{fd}", home=tmp_path, cwd=tmp_path)
     terminal.until("/> ")
     (daemon,) = daemons_of(image)
-    os.kill(daemon, signal.SIGSTOP)
+    stop_process(daemon)
     terminal.type("cat big\n")
     terminal.until("cat big\r\n")
     time.sleep(0.3)  # it may be anywhere between its first call and its wait for the daemon

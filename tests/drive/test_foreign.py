@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import in_thread, wait_until
+from conftest import in_thread, stop_process, wait_until
 from foreign_programs import example, need, read, sshd, write_and_remove
 
 from fusewire import Kernel
@@ -169,7 +169,7 @@ def test_a_daemon_that_dies_frees_its_callers(tmp_path: Path) -> None:
         assert mount.foreign is not None
         process = kernel.process()
         process.stat("/m")
-        mount.foreign.process.send_signal(signal.SIGSTOP)
+        stop_process(mount.foreign.process.pid)
         caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
         wait_until(lambda: mount.connection.unused_list.in_use)
         mount.foreign.process.kill()
@@ -187,7 +187,7 @@ def test_a_caller_that_leaves_takes_its_unread_message_back(tmp_path: Path) -> N
         assert mount.foreign is not None
         process = kernel.process()
         process.stat("/m")
-        mount.foreign.process.send_signal(signal.SIGSTOP)
+        stop_process(mount.foreign.process.pid)
         caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
         wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
         process.kill(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import in_thread, wait_until
+from conftest import in_thread, stop_process, wait_until
 
 import fusewire
 from fusewire import DaemonError, Kernel, Process
@@ -51,9 +52,15 @@ def serve_in_a_thread(theirs: socket.socket) -> threading.Thread:
     return thread
 
 
-def serve_in_a_process(theirs: socket.socket) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def serve_in_a_process(theirs: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", DAEMON, str(theirs.fileno())]
-    return subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as daemon:
+        try:
+            yield daemon
+            daemon.wait(20)
+        finally:
+            daemon.kill()
 
 
 def use(process: Process) -> None:
@@ -154,7 +161,7 @@ def test_the_death_of_the_daemon_frees_its_callers(kind: int, known_by: str) -> 
             mount = kernel.mounts[0]
             process = kernel.process()
             process.stat("/m")
-            daemon.send_signal(signal.SIGSTOP)
+            stop_process(daemon.pid)
             caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
             wait_until(lambda: mount.connection.num_waiting)
             daemon.kill()
@@ -169,7 +176,7 @@ def test_an_unread_message_is_taken_back_where_the_daemons_end_is_ours_too() -> 
             mount = kernel.mount_socket(ours, "/m", theirs=theirs, pid=daemon.pid)
             process = kernel.process()
             process.stat("/m")
-            daemon.send_signal(signal.SIGSTOP)
+            stop_process(daemon.pid)
             caller, outcome = in_thread(lambda: process.mkdir("/m/d"))
             wait_until(lambda: mount.foreign is not None and mount.foreign.link.unread)
             infos = mount.control.requests()
