@@ -365,12 +365,16 @@ def test_no_permission_on_the_device_says_what_helps(
         os.chown(device, 0, gid)
     elif gid == 0:
         pytest.skip("only root gives a file to root's group")
-    group = grp.getgrgid(device.stat().st_gid).gr_name
+    try:
+        group = grp.getgrgid(device.stat().st_gid).gr_name
+    except KeyError:  # a group that has no name, nobody can be told to join
+        group, helps = "", False
     monkeypatch.setattr(mounts, "DEV_FUSE", str(device))
     said = mounts._why_no_device(PermissionError(errno.EACCES, "Permission denied"))
     assert said.startswith(f"no permission to open {device}: run as root,")
     assert f"chmod 666 {device}" in said
-    assert (f"join the group that owns it ({group})" in said) == helps
+    assert ("join the group that owns it" in said) == helps
+    assert (f"({group})" in said) == helps
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

@@ -457,7 +457,7 @@ def test_a_program_that_dies_is_told_and_the_shell_lives_on(image: Path) -> None
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

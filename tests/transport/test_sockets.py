@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ import fusewire
 from fusewire import MountError, Operations, Settings, StatFS
 from fusewire.filesystems import MemoryFS
 from fusewire.transport import readers
+from fusewire.transport.sockets import Stream
 from fusewire.wire import codec
 from fusewire.wire.codec import Message
 from fusewire.wire.flags import Opcode
@@ -263,3 +265,29 @@ def test_an_async_handler_that_hangs_at_the_end_is_left_behind_and_named(
         assert peer.mounted.wait(timeout=20)
     assert f"STATFS 4 (node 1, pid {os.getpid()}): its handler has not come back" in caplog.text
     let_go.set()
+
+
+def test_a_message_of_a_stream_goes_to_one_thread_however_many_read() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream, got = Stream(theirs), []
+
+    def reader() -> None:
+        buffer = memoryview(bytearray(1 << 12))
+        with contextlib.suppress(OSError):
+            while size := stream.receive(buffer):
+                got.append(bytes(buffer[:size]))
+
+    ours.settimeout(20)
+    threads = [threading.Thread(target=reader, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    sent = [
+        struct.pack("=I", 40 + number % 500).ljust(40 + number % 500, bytes([number % 256])) for number in range(3000)
+    ]
+    for message in sent:
+        ours.sendall(message[:30])
+        ours.sendall(message[30:])
+    ours.close()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(got) == sorted(sent)

@@ -296,8 +296,10 @@ class Readers:
                 self._tell_starved(error)
                 return
             self._seats.append(new)
-            self._reader = new
             self._starved = False
+            if seat.header is not header or not seat.busy:  # it came back meanwhile: the new one rests
+                return
+            self._reader = new
             if len(self._seats) == self.limit:
                 log.warning("%d handlers block at the same time: requests wait until one comes back", self.limit)
 

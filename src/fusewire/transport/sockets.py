@@ -54,16 +54,18 @@ class Stream:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.events: EventStream | None = None
-        self._sending = threading.Lock()
+        self._receiving, self._sending = threading.Lock(), threading.Lock()
 
     def receive(self, buffer: memoryview) -> int:
-        """As :meth:`DevFuse.receive`. Raises EPROTO for a message that cannot be, after which nothing more can be read."""
-        self._fill(buffer[: _LENGTH.size])
-        (size,) = _LENGTH.unpack_from(buffer)
-        if not 40 <= size <= len(buffer):
-            raise OSError(errno.EPROTO, f"a message of {size} bytes: out of step, or longer than INIT agreed on")
-        self._fill(buffer[_LENGTH.size : size])
-        return int(size)
+        """As :meth:`DevFuse.receive`. Raises EPROTO for a message that cannot be, after which nothing more can be read. Each
+        message goes to one thread: while one reader takes the place of another, both may be in here."""
+        with self._receiving:
+            self._fill(buffer[: _LENGTH.size])
+            (size,) = _LENGTH.unpack_from(buffer)
+            if not 40 <= size <= len(buffer):
+                raise OSError(errno.EPROTO, f"a message of {size} bytes: out of step, or longer than INIT agreed on")
+            self._fill(buffer[_LENGTH.size : size])
+            return int(size)
 
     def _fill(self, part: memoryview) -> None:
         while part:
