@@ -10,12 +10,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import RealMount, real_mount
+from lock_waiters import any_number_may_wait_for_a_lock
 
 pytestmark = pytest.mark.real
 
@@ -299,18 +299,7 @@ def test_processes_of_the_mount_and_of_the_host_lock_each_other_out(one: RealMou
 
 
 def test_any_number_may_wait_for_a_lock(one: RealMount) -> None:
-    waiters = 100
-    one.sh("touch f")
-    with subprocess.Popen(["flock", "f", "sh", "-c", "echo; read x"], cwd=one.path, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        all_ = [subprocess.Popen(["flock", "f", "true"], cwd=one.path) for _ in range(waiters)]
-        time.sleep(0.5)
-        assert one.sh("echo free > g; cat g") == "free\n"
-        assert all(process.poll() is None for process in all_)
-        holder.communicate("\n")
-    assert [process.wait(timeout=30) for process in all_] == [0] * waiters
+    any_number_may_wait_for_a_lock(one)
 
 
 def test_a_signal_ends_the_wait_for_a_lock(one: RealMount) -> None:

@@ -81,9 +81,7 @@ class ForeignDaemon(Carrier):
         except subprocess.TimeoutExpired:
             return self.error(errno.EIO, "closed its socket before it had answered INIT, and lives on")
         words = self.last_words()
-        if status == 0:
-            why = _status(status)
-        elif any(word in words for word in MOUNTPOINT):
+        if status and any(word in words for word in MOUNTPOINT):
             why = (
                 "does not take /dev/fd/N as a mountpoint: libfuse 3 and go-fuse programs do, those of libfuse 2 and those"
                 " that look at the mountpoint themselves do not; for these there is Linux's own mount"
@@ -94,14 +92,14 @@ class ForeignDaemon(Carrier):
 
     def how_it_ended(self) -> str:
         status = self.process.poll()
-        words = self.last_words()
-        return (_status(status) if status is not None else "closed its socket") + (
-            f"; it said: {words}" if words else ""
-        )
+        return self._with_words(_status(status) if status is not None else "closed its socket")
 
     def error(self, number: int, why: str) -> DaemonError:
+        return super().error(number, self._with_words(why))
+
+    def _with_words(self, why: str) -> str:
         words = self.last_words()
-        return super().error(number, why + (f"; it said: {words}" if words else ""))
+        return f"{why}; it said: {words}" if words else why
 
     def stop(self) -> None:
         """End it: by the end of its socket, then by SIGTERM, then by SIGKILL. One that never was up has nothing to save."""

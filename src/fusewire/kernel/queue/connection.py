@@ -61,9 +61,8 @@ class Connection(InputQueue):
         self.policy = policy
         self.clock = clock
         self.unused_list = RequestPool(self, pool, reserve)
-        self.entering: dict[
-            Request, None
-        ] = {}  # those that callers wait with: for INIT, for the background, for a slot
+        # Those that callers wait with: for INIT, for the background, for a slot.
+        self.entering: dict[Request, None] = {}
         self.background = Background(self)
         self.blocked_waitq = WaitQueue("fc->blocked_waitq")
         self.timeouts = Timeouts(self, clock, call_at)
