@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..wire import layouts as L
-from ..wire.flags import FOpenFlag
+from ..wire.flags import ROOT_ID, FOpenFlag
 from ..wire.layout import Layout
 from .attributes import NANO, Attributes, BadAnswer, Entry, Lock, Opened, StatFS, check_attr
 from .decode import BODY
@@ -19,7 +19,6 @@ from .operations import Listing, Operations
 
 Buffers = bytes | bytearray | memoryview
 Answer = tuple[Buffers, ...]
-ROOT = 1
 XATTR_MAX = 65536  # bytes of a value, or of all names, that Linux takes
 NAME_MAX = 1024  # bytes; Linux takes no longer one from a daemon
 SMALL = 4096  # bytes that are sooner put behind their header than written from two places
@@ -42,7 +41,7 @@ _ENTRY_SIZE = HEADER_SIZE + L.ENTRY_OUT.size
 _pack_write, _WRITE_SIZE = _answer_of(L.WRITE_OUT)
 _pack_open, _OPEN_SIZE = _answer_of(L.OPEN_OUT)
 _asked_size = struct.Struct("<I").unpack_from
-_asked_offset = struct.Struct("<Q").unpack_from
+_u64_at = struct.Struct("<Q").unpack_from
 _OFFSET_AT = BODY + L.READ_IN.offsets["offset"]
 _LENGTH_AT = BODY + L.COPY_FILE_RANGE_IN.offsets["len"]
 _SIZE_AT = BODY + L.READ_IN.offsets["size"]  # WRITE has its there too
@@ -78,7 +77,7 @@ def _valid(timeout: float) -> tuple[int, int]:
 def pack_entry(ops: Operations, result: Entry, unique: int, message: memoryview) -> Answer:
     """A name's, for LOOKUP."""
     granted = _granted(ops, result)
-    if granted[0] == ROOT and bytes(message[BODY : BODY + 3]).rstrip(b"\0") not in (b".", b".."):
+    if granted[0] == ROOT_ID and bytes(message[BODY : BODY + 3]).rstrip(b"\0") not in (b".", b".."):
         raise BadAnswer("the root's number, 1, under a name")
     return (_pack_before_entry_attr(_ENTRY_SIZE, 0, unique, *granted) + result.attributes.packed(),)
 
@@ -90,7 +89,7 @@ def pack_made(ops: Operations, result: Entry, unique: int, message: memoryview) 
 
 def _made(ops: Operations, entry: Entry) -> tuple[int, int, int, int, int, int]:
     granted = _granted(ops, entry)
-    if granted[0] <= ROOT:
+    if granted[0] <= ROOT_ID:
         raise BadAnswer(f"the number {granted[0]} for what was made")
     return granted
 
@@ -179,7 +178,7 @@ def pack_copied_64(ops: Operations, result: int, unique: int, message: memoryvie
 
 
 def _copied(result: int, message: memoryview) -> int:
-    (length,) = _asked_offset(message, _LENGTH_AT)
+    (length,) = _u64_at(message, _LENGTH_AT)
     if not 0 <= result <= length:
         raise BadAnswer(f"{result} bytes copied, of {length}")
     return result
@@ -315,7 +314,7 @@ def _check_names(names: list[bytes]) -> None:
 
 def _check_progress(last: int, message: memoryview) -> None:
     """``last``: the offset of the last entry that was looked at."""
-    (first,) = _asked_offset(message, _OFFSET_AT)
+    (first,) = _u64_at(message, _OFFSET_AT)
     if last == first:
         raise BadAnswer(f"an entry whose offset is {last}, where reading began: who lists would get it for ever")
 
