@@ -1133,6 +1133,33 @@ def test_releasing_an_open_file_gives_its_flock_up(client: Client, file: int) ->
 # -- threads -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_that_goes_while_its_directory_is_listed_is_not_counted_again(client: Client) -> None:
+    """Another thread removes it just before the listing gets hold of the inodes."""
+    filesystem = client.filesystem
+    ino = client.create(b"goes").ino
+    client.write(ino, b"x" * 5000)
+    client.forget(ino)
+
+    class Preempted:
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def __enter__(self) -> None:
+            filesystem._lock = self.lock
+            client.unlink(b"goes")
+            self.lock.acquire()
+
+        def __exit__(self, *exc: object) -> None:
+            self.lock.release()
+
+    listing = filesystem.readdirplus(1, 0, 2)
+    filesystem._lock = Preempted(filesystem._lock)
+    assert list(listing) == []
+    assert list(filesystem.nodes) == [1]
+    assert filesystem._metadata.used == filesystem.nodes[1].charge
+    assert filesystem._space.used == 0
+
+
 def test_many_threads_leave_nothing_behind(client: Client) -> None:
     def work(number: int) -> None:
         mine = b"%d" % number

@@ -36,16 +36,15 @@ class Directories(Inodes):
 
     def _entries_plus(self, directory: Directory, links: Iterator[Link], offset: int) -> Iterator[Plain]:
         yield from _dots(directory, offset)
-        find, lock, nodes = directory.links.get, self._lock, self.nodes
+        find, lock = directory.links.get, self._lock
         for was in links:
             name = was.name
-            link = find(name)
-            if link is None or link.cookie != was.cookie:
-                continue
-            node = link.node
-            with lock:
+            with lock:  # found and counted in one: an inode that loses its last name in between would be gone
+                link = find(name)
+                if link is None or link.cookie != was.cookie:
+                    continue
+                node = link.node
                 node.nlookup += 1
-                nodes[node.ino] = node  # should it have lost its last name meanwhile, it is kept until forgotten
             yield name, node.ino, node.mode, link.cookie, Entry(node)
 
 
