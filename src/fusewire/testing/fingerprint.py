@@ -11,6 +11,7 @@ import enum
 import functools
 import gc
 import marshal
+import threading
 import types
 import weakref
 from collections import deque
@@ -133,7 +134,7 @@ def _object_reader(kind: type) -> Reader:
     own = tuple(name for cls in kind.__mro__ for name in OWN.get(cls, ()))
     slots = [name for cls in kind.__mro__ for name in _slots(cls) if name not in ("__weakref__", "__dict__")]
     if kind.__dictoffset__ == 0 and not slots:
-        return lambda one, add: [one.__reduce__()]  # written in C, it says what it holds; a lock refuses, and rightly
+        return lambda one, add: [one.__reduce_ex__(2)]  # written in C, it says what it holds, or refuses
     unordered = [UNORDERED[cls] for cls in kind.__mro__ if cls in UNORDERED]
     left_out = left_out.union(own, (name for name, _ in unordered))
     get_own = _getter(own)
@@ -302,6 +303,7 @@ _READERS: dict[type, Reader] = {
     types.ModuleType: _itself,
     type: _itself,
     weakref.ReferenceType: lambda one, add: [one()],
+    type(threading.Lock()): lambda one, add: [one.locked()],
     weakref.WeakSet: lambda one, add: sorted(one, key=repr),
     bytearray: _bytearray,
     memoryview: _memoryview,
