@@ -19,7 +19,7 @@ from .daemon import Operations, Session
 from .given import become_whoever_serves, given_channel, is_descriptor
 from .inspect.events import EventStream
 from .linux import Control, fusermount, mounts
-from .linux.autounmount import AutoUnmount
+from .linux.autounmount import AutoUnmount, can_watch
 from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become, sd_notify
@@ -44,7 +44,7 @@ class Mounted:
     to notify.
 
     What is still mounted when the program ends is unmounted then. A signal that ends the program, or os._exit, leaves no time
-    for that: ``auto_unmount`` of :class:`MountOptions` covers these, too.
+    for that: then the watcher of ``auto_unmount`` does it, a process of its own (:class:`MountOptions`).
     """
 
     def __init__(
@@ -82,14 +82,18 @@ class Mounted:
             return
         mode = mounts.check_mountpoint(self.path)
         try:
+            self._watcher = self._watched(options)
             self._mount(mode, options)
-            # Whoever gives up its privileges needs someone who may still unmount.
-            self._watcher = AutoUnmount(self.path) if options.auto_unmount or options.user else None
             if options.user:
                 become(options.user)
         except BaseException:
             self._undo()
             raise
+
+    def _watched(self, options: MountOptions) -> AutoUnmount | None:
+        """Whoever gives up its privileges needs someone who may still unmount."""
+        wanted = can_watch() if options.auto_unmount is None else options.auto_unmount
+        return AutoUnmount(self.path) if wanted or options.user else None
 
     def _mount(self, mode: int, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
@@ -182,6 +186,8 @@ class Mounted:
         self.number = self.session.number = mounts.connection_of(channel.fd) or mounts.mount_at(self.path) or 0
         if not self._identity.startswith(f"{self.number}:"):
             self._identity = ""  # another was mounted over it
+        elif self._watcher is not None:
+            self._watcher.mounted(self._identity)
 
     def _abandon(self, channel: DevFuse) -> None:
         """mount(2) failed, while the reader waits for it in read(2), which nothing but a signal ends."""
@@ -311,8 +317,6 @@ class Mounted:
         self._is_child = True
         self.session.destroyed = True
         self.channel.close()
-        if self._watcher is not None:
-            self._watcher.in_child()
 
 
 _alive: weakref.WeakSet[Mounted] = weakref.WeakSet()
@@ -348,8 +352,7 @@ def mount(
 ) -> Iterator[Mounted]:
     """Mount ``operations`` at ``path`` and serve it from threads, as long as the ``with`` lasts.
 
-    It unmounts however the block is left: SIGINT, which raises KeyboardInterrupt, does that; SIGTERM and SIGHUP do not, they
-    end the program at once and leave a dead mount, unless the program handles them, or asks for ``auto_unmount``.
+    It unmounts however the block is left, and however the program ends: a watcher sees to that (``auto_unmount``).
 
     Raises :class:`MountError`. Use the mount from other processes: a call of this very process that holds the GIL while it
     waits (fstat in some versions of Python) would wait for the thread that is to answer it.

@@ -61,8 +61,8 @@ async def _to_the_end(work: Awaitable[T]) -> T:
 async def serve(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
     """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted. Cancelling unmounts it.
 
-    asyncio.run cancels on SIGINT; SIGTERM and SIGHUP end the program at once and leave a dead mount, unless the program has
-    them cancel it, too (``loop.add_signal_handler``), or asks for ``auto_unmount``.
+    asyncio.run cancels on SIGINT; SIGTERM and SIGHUP end the program at once, unless it handles them
+    (``loop.add_signal_handler``), and then the watcher unmounts (``auto_unmount``).
     """
     async with amount(operations, path, options) as mounted:
         await asyncio.to_thread(mounted.wait)

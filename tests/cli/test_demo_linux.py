@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_until
 
-from fusewire.linux import proc, tracefs
+from fusewire.linux import mounts, proc, tracefs
 from fusewire.testing.hangs import Hang, Look, hang
 
 pytestmark = pytest.mark.real
@@ -225,11 +225,12 @@ def test_a_task_is_seen_as_it_sleeps() -> None:
 def test_a_hang_that_is_interrupted_as_soon_as_it_is_mounted_leaves_no_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    def interrupted(path: str) -> None:
-        made.append(path)
+    def interrupted(watcher: hang.AutoUnmount, identity: str) -> None:
+        made.append(mounts.find(identity) or "")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hang, "AutoUnmount", interrupted)
+    monkeypatch.setattr(hang.AutoUnmount, "mounted", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Hang("unlink")
+    assert made[0]
     assert not os.path.exists(made[0])

@@ -135,7 +135,7 @@ def test_memory_has_the_size_that_is_given(unmounted: Path) -> None:
 
 @pytest.mark.real
 def test_auto_unmount_cleans_up_after_a_killed_daemon(unmounted: Path) -> None:
-    assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
+    assert fusewire("mount", "memory", unmounted).returncode == 0
     for pid in daemons_of(unmounted):
         if b"mount" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
@@ -145,11 +145,11 @@ def test_auto_unmount_cleans_up_after_a_killed_daemon(unmounted: Path) -> None:
 
 @pytest.mark.real
 def test_auto_unmount_leaves_a_newer_mount_alone(unmounted: Path) -> None:
-    assert fusewire("mount", "-o", "auto_unmount", "memory", unmounted).returncode == 0
+    assert fusewire("mount", "memory", unmounted).returncode == 0
     older = [pid for pid in daemons_of(unmounted) if b"mount" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
     stop_process(older[0])
     mounts.unmount(str(unmounted), lazy=True)
-    assert fusewire("mount", "memory", unmounted).returncode == 0
+    assert fusewire("mount", "-o", "noauto_unmount", "memory", unmounted).returncode == 0
     os.kill(older[0], signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{older[0]}").exists() or _is_zombie(older[0]))
     newer = mounts.mount_at(str(unmounted))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import errno_of
 
 from fusewire import MountError, MountOptions
 from fusewire.linux import fusermount
-from fusewire.linux.autounmount import AutoUnmount
 from fusewire.linux.privileges import sd_notify
 
 
@@ -29,22 +25,6 @@ def test_what_fusermount_says_of_a_name_that_is_no_text_is_told(
     with pytest.raises(MountError, match="bad \udcff name"):
         fusermount.mount(path, MountOptions())
     assert errno_of(fusermount.unmount, path, lazy=False) == errno.EPERM
-
-
-def test_the_watcher_finds_what_a_program_at_a_prompt_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the working directory is the empty entry of sys.path, and the watcher has another."""
-    started: dict[str, Any] = {}
-    start = subprocess.Popen
-
-    def noted(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
-        started.update(kwargs["env"])
-        return start(*args, **kwargs)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    monkeypatch.setattr(subprocess, "Popen", noted)
-    AutoUnmount(str(tmp_path)).close()
-    assert started["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
 
 
 def test_a_service_manager_that_is_not_there_stops_no_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

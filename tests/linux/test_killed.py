@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 WATCHED = """
 import sys, fusewire
 from fusewire.filesystems import MemoryFS
-mounted = fusewire.Mounted(MemoryFS(), sys.argv[1], fusewire.MountOptions(auto_unmount=True))
+mounted = fusewire.Mounted(MemoryFS(), sys.argv[1])
 print("mounted", flush=True)
 mounted.wait()
 """
@@ -44,7 +44,7 @@ def kill_under_load(path: Path) -> None:
             daemon.send_signal(signal.SIGKILL)
             daemon.wait(timeout=20)
             assert [client.wait(timeout=30) for client in clients] == [7, 7]
-            wait_until(lambda: mounts.mount_at(str(path)) is None)  # auto_unmount
+            wait_until(lambda: mounts.mount_at(str(path)) is None)  # its watcher
         finally:
             daemon.kill()
             daemon.communicate(timeout=20)

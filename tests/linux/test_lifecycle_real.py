@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import signal
@@ -12,48 +11,18 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import MEMORY, RealMount, in_thread, real_mount, wait_until
+from programs import guarded, nothing_is_left, program
 
 import fusewire
-from fusewire import MountError, MountOptions
+from fusewire import MountError
 from fusewire.filesystems import MemoryFS
 from fusewire.linux import Watchdog, mounts
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
-    """What a test that fails leaves mounted is ended, so that no later one waits for it."""
-    yield
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        target = line.split(" ")[4]
-        if target.startswith(f"{tmp_path}/"):
-            with contextlib.suppress(MountError):
-                mounts.unmount_at_any_price(target)
-
-
-def program(source: str, path: Path, **kwargs: object) -> subprocess.Popen[str]:
-    """A program that knows its mountpoint as M."""
-    head = "import os, sys, threading, time, fusewire\nfrom fusewire.filesystems import MemoryFS\nM = sys.argv[1]\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(source), str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,  # type: ignore[call-overload]
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def guarded(daemon: subprocess.Popen[str]) -> Iterator[None]:
-    """Whatever becomes of it, it ends. Killed, it closes its device, and who waits for that is free."""
-    try:
-        yield
-    finally:
-        daemon.kill()
-        daemon.communicate(timeout=20)
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures(nothing_is_left.__name__)]
 
 
 # -- mounting that does not come to its end --------------------------------------------------------------------------
@@ -127,13 +96,6 @@ def test_an_interrupt_ends_a_with_mount_whose_init_does_not_return(mountpoint: P
         daemon.send_signal(signal.SIGINT)
         assert daemon.stdout.readline() == "interrupted\n"
         assert daemon.wait(timeout=20) == 0
-    assert mounts.mount_at(str(mountpoint)) is None
-
-
-def test_a_watcher_that_cannot_be_started_fails_the_mount(mountpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with pytest.raises(MountError, match="the watcher that is to unmount it cannot be started: /nonexistent"):
-        fusewire.Mounted(MemoryFS(), mountpoint, MountOptions(auto_unmount=True))
     assert mounts.mount_at(str(mountpoint)) is None
 
 
@@ -294,22 +256,6 @@ def test_a_signal_ends_a_daemon_without_privileges_whose_mount_is_in_use(options
             user.kill()
             user.wait(timeout=20)
     mountpoint.rmdir()
-
-
-def test_auto_unmount_finds_what_moved_with_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "before" / "mnt").mkdir(parents=True)
-    source = """
-    mounted = fusewire.Mounted(MemoryFS(), M, fusewire.MountOptions(auto_unmount=True))
-    print("mounted", flush=True)
-    mounted.wait()
-    """
-    daemon = program(source, tmp_path / "before" / "mnt")
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
-        (tmp_path / "before").rename(tmp_path / "after")
-        daemon.kill()
-        wait_until(lambda: mounts.mount_at(str(tmp_path / "after" / "mnt")) is None)
 
 
 # -- mountpoints that are mounted already ----------------------------------------------------------------------------

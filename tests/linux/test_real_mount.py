@@ -19,6 +19,7 @@ from fusewire.filesystems import MemoryFS
 from fusewire.linux import Control, Watchdog, connection_number, mounts
 
 pytestmark = pytest.mark.real
+UNWATCHED = MEMORY.replace("sys.argv[1]", "sys.argv[1], fusewire.MountOptions(auto_unmount=False)")
 
 
 def test_cat_shows_what_was_written(memory_mount: RealMount) -> None:
@@ -171,7 +172,7 @@ def test_a_busy_mountpoint_is_said_so(memory_mount: RealMount) -> None:
 
 
 def test_a_dead_mount_is_said_so_and_the_way_out_leads_out(mountpoint: Path) -> None:
-    with real_mount(mountpoint, MEMORY) as mounted:
+    with real_mount(mountpoint, UNWATCHED) as mounted:
         mounted.daemon.kill()
         mounted.daemon.wait(timeout=20)
         with pytest.raises(MountError, match=r"if its daemon is dead or hangs, run 'fusewire (unmount .*)' and") as said, \
@@ -183,7 +184,7 @@ def test_a_dead_mount_is_said_so_and_the_way_out_leads_out(mountpoint: Path) -> 
 
 
 def test_below_a_dead_mount_it_is_the_dead_mount_that_is_named(mountpoint: Path) -> None:
-    with real_mount(mountpoint, MEMORY) as mounted:
+    with real_mount(mountpoint, UNWATCHED) as mounted:
         mounted.daemon.kill()
         mounted.daemon.wait(timeout=20)
         with pytest.raises(MountError) as caught:

@@ -26,7 +26,7 @@ _BOOLEANS: dict[str, tuple[str, bool]] = {
     "noexec": ("noexec", True), "exec": ("noexec", False),
     "allow_other": ("allow_other", True),
     "default_permissions": ("default_permissions", True),
-    "auto_unmount": ("auto_unmount", True),
+    "auto_unmount": ("auto_unmount", True), "noauto_unmount": ("auto_unmount", False),
 }  # fmt: skip
 _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "fsname": ("fsname", str), "subtype": ("subtype", str), "max_read": ("max_read", int), "setuid": ("user", str),
@@ -52,9 +52,9 @@ class MountOptions:
     """How to mount. ``fsname`` is what /proc/mounts shows as the source, ``subtype`` makes the type ``fuse.SUBTYPE``.
 
     ``allow_other`` lets other users in; ``default_permissions`` has the kernel check modes and owners; ``max_read`` in bytes,
-    0: no limit of its own, else below 2**32; ``auto_unmount``: a watcher unmounts when the daemon dies; ``user``: whom to
-    become after mounting (the word ``setuid=``); ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they
-    are.
+    0: no limit of its own, else below 2**32; ``auto_unmount``: whether a watcher, a process of its own, unmounts when the
+    daemon dies (None: wherever it can be started, which a program that embeds Python cannot); ``user``: whom to become after
+    mounting (the word ``setuid=``); ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they are.
     """
 
     fsname: str = "fusewire"
@@ -66,7 +66,7 @@ class MountOptions:
     allow_other: bool = False
     default_permissions: bool = False
     max_read: int = 0
-    auto_unmount: bool = False
+    auto_unmount: bool | None = None
     user: str = ""
     flags: int = 0
     extra: tuple[str, ...] = field(default=())

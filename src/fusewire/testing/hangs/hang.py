@@ -118,9 +118,11 @@ class Hang:
         mode = mounts.check_mountpoint(self.path)
         fd = mounts.open_device()
         try:
+            watcher = AutoUnmount(self.path)  # however we end
+            self._cleanup.callback(watcher.close)
             self._cleanup.callback(self._unmount_if_there)
             mounts.attach(fd, self.path, mode)
-            self._cleanup.callback(AutoUnmount(self.path).close)  # however we end
+            watcher.mounted(mounts.identity(self.path))
             self.number = mounts.connection_number(self.path)
             self.control = Control(self.number)
             self.watchdog = self._cleanup.enter_context(Watchdog(self.number, seconds))
