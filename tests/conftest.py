@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,13 @@ def stop_process(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     tasks = Path(f"/proc/{pid}/task")
     wait_until(lambda: {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()} == {"T"})
+
+
+def need(*programs: str) -> None:
+    """Skip the test where one of them is not installed (tools/system-packages)."""
+    missing = [program for program in programs if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 def errno_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import grp
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import stop_process, wait_until
+from conftest import need, stop_process, wait_until
 
 from fusewire.linux import mounts
 
@@ -163,8 +162,7 @@ def _is_zombie(pid: int) -> bool:
 
 @pytest.mark.real
 def test_a_mount_by_fusermount3_as_an_ordinary_user(tmp_path: Path) -> None:
-    if shutil.which("fusermount3") is None:
-        pytest.skip("fusermount3 is not installed")
+    need("fusermount3")
     from fusewire.linux import MountOptions, fusermount
 
     path = tmp_path / "m"

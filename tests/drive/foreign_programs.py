@@ -17,17 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import need
 
 from fusewire import Process
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
-
-
-def need(*programs: str) -> None:
-    """Skip the test where one of them is not installed (tools/system-packages)."""
-    missing = [program for program in programs if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from foreign_programs import example, need, python
+from conftest import need
+from foreign_programs import example, python
 
 from fusewire import DaemonError, Kernel
 from fusewire.drive.foreign import ForeignDaemon

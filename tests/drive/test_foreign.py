@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import in_thread, stop_process, wait_until
-from foreign_programs import example, need, read, sshd, write_and_remove
+from conftest import in_thread, need, stop_process, wait_until
+from foreign_programs import example, read, sshd, write_and_remove
 
 from fusewire import Kernel
 from fusewire.drive.link import Link

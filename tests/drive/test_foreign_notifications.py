@@ -89,15 +89,13 @@ def test_libfuses_notify_inval_entry_takes_a_name_away_that_was_valid_for_long(
 def test_libfuses_example_on_a_stream_socket_is_mounted_through_mount_socket(kernel: Kernel, tmp_path: Path) -> None:
     """It waits at /tmp/libfuse-hello-ll.sock, whatever its mountpoint: so it gets a /tmp of its own."""
     program = example("hello_ll_uds")
-    binary = bytearray(Path(program).read_bytes())
+    binary = Path(program).read_bytes()
     place = bytes(tmp_path / "s")
     fixed = b"/tmp/libfuse-hello-ll.sock"
     if len(place) > len(fixed):  # as long as the text in the program, or shorter
         place = f"/tmp/fw-{os.getpid()}.sock".encode()
-    at = binary.index(fixed)
-    binary[at : at + len(fixed)] = place.ljust(len(fixed), b"\0")
     moved = tmp_path / "hello_ll_uds"
-    moved.write_bytes(binary)
+    moved.write_bytes(binary.replace(fixed, place.ljust(len(fixed), b"\0")))
     moved.chmod(0o755)
     daemon = subprocess.Popen([moved, "-f", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

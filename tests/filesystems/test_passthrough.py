@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import need
 
 from fusewire import Kernel, Process, Session
 from fusewire.filesystems import PassthroughFS
@@ -451,6 +452,7 @@ def test_create_does_not_follow_a_link_that_another_just_made(client: Client, so
 
 
 def test_a_default_acl_overrides_the_umask(client: Client, source: Path) -> None:
+    need("setfacl")
     subprocess.run(["setfacl", "-d", "-m", "u::rwx,g::rwx,o::rx", source], check=True)
     client.create(b"new", mode=0o666, umask=0o077)
     assert stat.S_IMODE((source / "new").stat().st_mode) == 0o664

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
-from conftest import RealMount
+from conftest import RealMount, need
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -21,8 +20,7 @@ def test_pjdfstest_finds_nothing_wrong(any_mount: RealMount) -> None:
         warnings.warn("PJDFSTEST is unset: the pjdfstest suite did NOT run", stacklevel=1)
         pytest.skip("PJDFSTEST is unset: set it to the folder of a built pjdfstest")
     assert (Path(suite) / "pjdfstest").exists(), f"{suite} has no program pjdfstest: build it there"
-    if shutil.which("prove") is None:
-        pytest.skip("prove (perl) is not installed")
+    need("prove")
     (any_mount.path / "work").mkdir()
     done = subprocess.run(
         ["prove", "-r", str(Path(suite) / "tests")],

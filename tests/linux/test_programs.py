@@ -11,14 +11,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import RealMount
+from conftest import RealMount, need
 
 pytestmark = pytest.mark.real
-
-
-def need(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
 
 
 def test_git_clones_a_repository_and_finds_nothing_wrong(any_mount: RealMount) -> None:

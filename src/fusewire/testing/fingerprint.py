@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import gc
+import itertools
 import marshal
 import threading
 import types
@@ -303,6 +304,7 @@ _READERS: dict[type, Reader] = {
     types.ModuleType: _itself,
     type: _itself,
     weakref.ReferenceType: lambda one, add: [one()],
+    itertools.count: lambda one, add: [repr(one)],  # from 3.14 on it does not say it otherwise
     type(threading.Lock()): lambda one, add: [one.locked()],
     weakref.WeakSet: lambda one, add: sorted(one, key=repr),
     bytearray: _bytearray,
