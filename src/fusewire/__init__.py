@@ -25,7 +25,8 @@ from .daemon import (
 )
 from .drive import Buried, DaemonError, Deadlock, Kernel, Process
 from .linux.options import MountError, MountOptions
-from .mounting import Mounted, mount, run
+from .mounting import Mounted, mount
+from .running import run
 from .serving import amount, serve
 
 logging.getLogger("fusewire").addHandler(logging.NullHandler())

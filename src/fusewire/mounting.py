@@ -1,4 +1,4 @@
-"""``fusewire.mount`` and ``run``: a filesystem, a mountpoint, and the session between them."""
+"""``fusewire.mount``: a filesystem, a mountpoint, and the session between them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
 
 from .daemon import Operations, Session
 from .given import become_whoever_serves, given_channel, is_descriptor
@@ -22,7 +19,7 @@ from .linux import Control, fusermount, mounts
 from .linux.autounmount import AutoUnmount, can_watch
 from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
-from .linux.privileges import become, sd_notify
+from .linux.privileges import become
 from .transport.devfuse import DevFuse
 from .transport.notifier import NotifierThread
 from .transport.readers import Readers
@@ -173,7 +170,7 @@ class Mounted:
 
     def _wait_for(self, event: threading.Event) -> None:
         """Wait for ``event``; raises :class:`MountError` when we are asked to stop before."""
-        while not event.wait(None if self._stop is None else 0.05):
+        while not event.wait(0.05):  # a wait without end may miss a signal that comes just before it
             if self._stop is not None and self._stop.is_set():
                 raise MountError(
                     errno.ECANCELED,
@@ -362,50 +359,3 @@ def mount(
         yield mounted
     finally:
         end(mounted)
-
-
-def run(operations: Operations, path: PathLike, options: MountOptions = MountOptions()) -> None:
-    """Mount ``operations`` at ``path`` and serve it; returns when it is unmounted, or on SIGINT, SIGTERM or SIGHUP, which
-    unmount it. Raises :class:`MountError`."""
-    run_mounted(lambda stop: Mounted(operations, path, options, stop=stop))
-
-
-def run_mounted(
-    start: Callable[[threading.Event], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None
-) -> None:
-    """Mount by ``start``, call ``ready`` with what is mounted, and return when it is unmounted, or on SIGINT, SIGTERM or
-    SIGHUP, which unmount it, from the very start on: ``start`` gets the event that is set by them. Tells systemd where that
-    asked for it (``Type=notify``)."""
-    stop = threading.Event()
-    handlers: dict[int, Any] = {}
-
-    def asked(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    if threading.current_thread() is threading.main_thread():
-        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            handlers[wanted] = signal.signal(wanted, asked)
-    try:
-        try:
-            mounted = start(stop)
-        except MountError as error:
-            if error.errno == errno.ECANCELED and stop.is_set():
-                return
-            raise
-        try:
-            ready(mounted)
-            sd_notify("READY=1")
-            threading.Thread(target=_set_after, args=(mounted, stop), daemon=True).start()
-            stop.wait()
-            sd_notify("STOPPING=1")
-        finally:
-            end(mounted)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _set_after(mounted: Mounted, stop: threading.Event) -> None:
-    if mounted._server is not None:
-        mounted._server.join()
-    stop.set()

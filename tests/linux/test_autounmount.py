@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from fusewire.linux.autounmount import AutoUnmount, can_watch
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures(nothing_is_left.__name__)]
 
 MOUNTED = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 with fusewire.mount(MemoryFS(), M):
     print("mounted", flush=True)
     time.sleep(60)
@@ -106,9 +109,21 @@ def test_bind_mounts_go_too(mountpoint: Path, tmp_path: Path) -> None:
 def test_a_watcher_that_was_asked_for_and_cannot_be_started_fails_the_mount(
     mountpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with pytest.raises(MountError, match="the watcher that is to unmount it cannot be started: /nonexistent"):
-        fusewire.Mounted(MemoryFS(), mountpoint, MountOptions(auto_unmount=True))
+    def mount(why: str) -> None:
+        with pytest.raises(MountError, match=f"the watcher that is to unmount it cannot be started: {why}"):
+            fusewire.Mounted(MemoryFS(), mountpoint, MountOptions(auto_unmount=True))
+
+    def no_more(*args: object, **kwargs: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    mount("it takes /bin/sh and a Python, and sys.executable is '/usr/bin/uwsgi'")
+    monkeypatch.undo()
+    monkeypatch.setattr(autounmount, "SHELL", "/nonexistent")
+    mount("it takes /nonexistent")
+    monkeypatch.undo()
+    monkeypatch.setattr(subprocess, "Popen", no_more)
+    mount("/bin/sh: Resource temporarily unavailable")
     assert mounts.mount_at(str(mountpoint)) is None
 
 
@@ -133,8 +148,8 @@ def test_a_watcher_that_was_killed_does_not_end_the_mount(mountpoint: Path, capl
 
 
 def test_the_watcher_imports_only_the_room_that_unmounts(tmp_path: Path) -> None:
-    source = autounmount._SCRIPT + "print(*sys.modules)"
-    command = [sys.executable, "-S", "-c", source, tmp_path, *fusewire.__path__]
+    source = autounmount._UNMOUNT + "print(*sys.modules)"
+    command = [sys.executable, "-S", "-c", source, tmp_path, *fusewire.__path__, ""]
     imported = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=20).stdout
     assert b"fusewire.linux.mounts" in imported.split()
     assert not {b"fusewire.daemon", b"fusewire.mounting", b"asyncio"} & set(imported.split())

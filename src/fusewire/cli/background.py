@@ -12,7 +12,8 @@ from collections.abc import Callable
 import click
 
 from ..linux import MountError
-from ..mounting import Mounted, run_mounted
+from ..mounting import Mounted
+from ..running import run_mounted
 
 log = logging.getLogger("fusewire.cli")
 

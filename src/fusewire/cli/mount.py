@@ -15,7 +15,8 @@ import click
 
 from ..daemon import Operations
 from ..linux import MountError, MountOptions, mounts
-from ..mounting import Mounted, run_mounted
+from ..mounting import Mounted
+from ..running import run_mounted
 from . import completion
 from .background import detached
 from .completion import FILESYSTEMS

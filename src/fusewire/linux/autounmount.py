@@ -11,29 +11,38 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import subprocess
 import sys
+import threading
 import weakref
 
 from . import mounts
 from .options import MountError
 
-# It imports this room and no other: that takes a quarter of the memory, and a tenth of the time.
-_SCRIPT = """
+# A shell waits: that takes a tenth of the memory. A line says which mount it is, another that there is nothing to do; the end
+# of the pipe, that there is. Whoever ends a service sends his signals to us, too.
+_WAIT = """
+trap '' INT TERM HUP
+read -r identity
+read -r over && exit
+exec "$@" "$identity"
+"""
+# It imports this room and no other.
+_UNMOUNT = """
 import sys, types
 fusewire = sys.modules["fusewire"] = types.ModuleType("fusewire")
-_, path, *fusewire.__path__ = sys.argv
-from fusewire.linux.autounmount import watch
-watch(path)
+_, path, *fusewire.__path__, identity = sys.argv
+from fusewire.linux.autounmount import unmount
+unmount(path, identity)
 """
+SHELL = "/bin/sh"
 log = logging.getLogger("fusewire")
 
 
 def can_watch() -> bool:
-    """Whether ``sys.executable`` is a Python that a watcher can be started with: not so in a program that embeds one."""
+    """Whether there is what a watcher takes: a shell, and a Python. ``sys.executable`` of a program that embeds one is none."""
     name = os.path.basename(sys.executable or "")
-    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False) and os.access(SHELL, os.X_OK)
 
 
 class AutoUnmount:
@@ -41,12 +50,18 @@ class AutoUnmount:
     watcher acts when this process ends, or by :meth:`close`. Raises :class:`MountError` when it cannot be started."""
 
     def __init__(self, path: str) -> None:
+        if not can_watch():
+            raise self._not_started(
+                path, errno.ENOENT, f"it takes {SHELL} and a Python, and sys.executable is {sys.executable!r}"
+            )
         self._identity = ""
+        self._closing = threading.Lock()  # several threads may wait for the end
         reading, self._writing = os.pipe()
         package = [os.path.abspath(where) for where in sys.modules[__name__.partition(".")[0]].__path__]
+        python = [os.path.abspath(sys.executable), "-s", "-S", "-P"]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-S", "-P", "-c", _SCRIPT, os.path.abspath(path), *package],
+                [SHELL, "-c", _WAIT, "fusewire watcher", *python, "-c", _UNMOUNT, os.path.abspath(path), *package],
                 stdin=reading,
                 stdout=subprocess.DEVNULL,  # it outlives us: whoever reads our output would wait for it
                 stderr=subprocess.DEVNULL,
@@ -55,29 +70,34 @@ class AutoUnmount:
             )
         except OSError as error:
             self._let_go()
-            raise MountError(
-                error.errno,
-                f"{path} was not mounted: the watcher that is to unmount it cannot be started:"
-                f" {sys.executable or 'sys.executable'}: {error.strerror}",
-            ) from None
+            raise self._not_started(path, error.errno, f"{SHELL}: {error.strerror}") from None
         finally:
             os.close(reading)
         _alive.add(self)
+
+    @staticmethod
+    def _not_started(path: str, number: int | None, why: str) -> MountError:
+        return MountError(
+            number,
+            f"{path} was not mounted: the watcher that is to unmount it cannot be started: {why} (noauto_unmount goes without)",
+        )
 
     def mounted(self, identity: str) -> None:
         """It is the mount of this :func:`mounts.identity`."""
         self._identity = identity
         try:
-            os.write(self._writing, identity.encode())
+            os.write(self._writing, identity.encode() + b"\n")
         except BrokenPipeError:
             log.warning("the watcher that is to unmount when this program dies has ended itself (is it killed?)")
 
     def close(self) -> None:
         """The daemon ends. In good order, there is nothing left for the watcher to do; else it unmounts."""
-        if self._writing >= 0:
-            if self._identity and mounts.find(self._identity) is None:
-                with contextlib.suppress(PermissionError):  # we have become another user since
-                    self._process.kill()  # it may not even have started yet
+        with self._closing:
+            if self._writing < 0:
+                return
+            if self._identity and not mounts.points_of(int(self._identity.partition(":")[0])):
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._writing, b"\n")
             self._let_go()
             self._process.wait(timeout=30)
 
@@ -99,14 +119,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-# -- the watcher -----------------------------------------------------------------------------------------------------
-
-
-def watch(path: str) -> None:
-    """Wait for the daemon's end, and unmount what it has mounted, at ``path`` or wherever it is by then: in all places."""
-    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(wanted, signal.SIG_IGN)  # whoever ends a service sends them to us, too
-    identity = sys.stdin.read()
+def unmount(path: str, identity: str) -> None:
+    """The daemon is dead: unmount what it had mounted, at ``path`` or wherever it is by now, in all places."""
     where = mounts.find(identity) if identity else _left_at(path)
     number = None if where is None else mounts.mount_at(where)
     if number is None:
@@ -117,7 +131,7 @@ def watch(path: str) -> None:
 
 
 def _left_at(path: str) -> str | None:
-    """The daemon died before it could say what it had mounted: that is what is dead there now."""
+    """It died before it could say what it had mounted: that is what is dead there now."""
     try:
         os.stat(path)
     except OSError as error:

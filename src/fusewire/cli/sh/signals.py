@@ -80,7 +80,8 @@ class Signals:
         self._stop = stop
         try:
             threading.Thread(target=work, name="fusewire sh", daemon=True).start()
-            done.wait()
+            while not done.wait(0.1):  # a signal just before a wait without end would be heard after it
+                pass
         finally:
             self._stop = None
         if self._got:
