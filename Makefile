@@ -48,8 +48,10 @@ $(VENV)/linted: $(VENV)/bin/python pyproject.toml
 
 # pyfuse3 is compiled here. Where that fails the benchmark goes on without it, and says so.
 $(VENV)/benched: $(VENV)/bin/python pyproject.toml
+	@$(BIN)/python -c "import sysconfig; open(sysconfig.get_path('include') + '/Python.h')" 2>/dev/null || \
+		sh tools/system-packages python3-dev || true
 	$(BIN)/python -m pip install --quiet --editable '.[bench]' && touch $@ || { \
-		echo "!! pyfuse3 was not installed (it takes gcc, pkg-config, libfuse3-dev)"; \
+		echo "!! pyfuse3 was not installed (it takes gcc, pkg-config, libfuse3-dev, python3-dev)"; \
 		$(BIN)/python -m pip install --quiet --editable . 'mfusepy>=3.1'; }
 
 clean:
