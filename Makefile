@@ -32,7 +32,7 @@ system:
 	@sh tools/system-packages
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); sh tools/system-packages python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; sh tools/system-packages python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .

@@ -16,7 +16,7 @@ from .daemon import Operations, Session
 from .given import become_whoever_serves, given_channel, is_descriptor
 from .inspect.events import EventStream
 from .linux import Control, fusermount, mounts
-from .linux.autounmount import AutoUnmount, can_watch
+from .linux.autounmount import AutoUnmount
 from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become
@@ -27,6 +27,7 @@ from .transport.sockets import Seqpacket, Stream
 from .transport.trace import Traced
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+GLANCE = 0.1  # seconds between looks whether a signal came: one just before a wait without end would be heard after it
 GRACE = 1.0  # seconds until a mount that was taken away, and is still served, counts as used from elsewhere
 log = logging.getLogger("fusewire")
 
@@ -89,8 +90,15 @@ class Mounted:
 
     def _watched(self, options: MountOptions) -> AutoUnmount | None:
         """Whoever gives up its privileges needs someone who may still unmount."""
-        wanted = can_watch() if options.auto_unmount is None else options.auto_unmount
-        return AutoUnmount(self.path) if wanted or options.user else None
+        if options.auto_unmount is False and not options.user:
+            return None
+        try:
+            return AutoUnmount(self.path)
+        except MountError as error:
+            if options.auto_unmount or options.user:
+                raise
+            log.warning("%s; should this program be killed, a dead mount remains", error)
+            return None
 
     def _mount(self, mode: int, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
@@ -170,7 +178,7 @@ class Mounted:
 
     def _wait_for(self, event: threading.Event) -> None:
         """Wait for ``event``; raises :class:`MountError` when we are asked to stop before."""
-        while not event.wait(0.05):  # a wait without end may miss a signal that comes just before it
+        while not event.wait(GLANCE):
             if self._stop is not None and self._stop.is_set():
                 raise MountError(
                     errno.ECANCELED,
@@ -181,7 +189,7 @@ class Mounted:
         """It is mounted: remember which one it is."""
         self._identity = mounts.identity(self.path)
         self.number = self.session.number = mounts.connection_of(channel.fd) or mounts.mount_at(self.path) or 0
-        if not self._identity.startswith(f"{self.number}:"):
+        if not self._identity or mounts.number_of(self._identity) != self.number:
             self._identity = ""  # another was mounted over it
         elif self._watcher is not None:
             self._watcher.mounted(self._identity)
@@ -233,6 +241,8 @@ class Mounted:
                     channel.close()
             if self.session.granted is not None:
                 self.session.destroy()
+            if self._watcher is not None and self._identity:  # whoever mounted may not wait for the end
+                self._watcher.close()
 
     def _await_init(self) -> None:
         """The kernel has asked and was answered: only now the mount is of use."""
@@ -254,12 +264,16 @@ class Mounted:
         """Whether it is still served."""
         return self._server is not None and self._server.is_alive()
 
+    def over(self, timeout: float | None = None) -> bool:
+        """Whether it is served no more, within ``timeout`` seconds."""
+        if self._server is not None:
+            self._server.join(timeout)
+        return not self.alive
+
     def wait(self, timeout: float | None = None) -> bool:
         """Until it is unmounted, by anyone, at most ``timeout`` seconds; whether it is. Raises what the transport failed
         with."""
-        if self._server is not None:
-            self._server.join(timeout)
-        if self.alive:
+        if not self.over(timeout):
             return False
         if self._watcher is not None:
             self._watcher.close()

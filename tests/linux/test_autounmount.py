@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import fusewire
 from fusewire import MountError, MountOptions
 from fusewire.filesystems import MemoryFS
 from fusewire.linux import autounmount, mounts
-from fusewire.linux.autounmount import AutoUnmount, can_watch
+from fusewire.linux.autounmount import AutoUnmount
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures(nothing_is_left.__name__)]
 
@@ -30,9 +32,19 @@ with fusewire.mount(MemoryFS(), M):
 """
 
 
-def watcher_of(pid: int) -> int:
-    """The one child of a program that mounts."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+def watcher_of(path: Path) -> int:
+    """It has the mountpoint on its command line."""
+    (pid,) = (
+        int(entry.parent.name)
+        for entry in Path("/proc").glob("[0-9]*/cmdline")
+        if {str(path).encode(), b"fusewire watcher"} <= set(entry.read_bytes().split(b"\0"))
+    )
+    return pid
+
+
+def children_of(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for children in lists for child in children.read_text().split()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGSEGV, signal.SIGKILL])
@@ -52,9 +64,9 @@ def test_a_signal_to_a_whole_service_leaves_no_mount(mountpoint: Path) -> None:
     with guarded(daemon):
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "mounted\n"
-        ignored = Path(f"/proc/{watcher_of(daemon.pid)}/status")
+        ignored = Path(f"/proc/{watcher_of(mountpoint)}/status")
         wait_until(lambda: int(ignored.read_text().partition("SigIgn:")[2].split()[0], 16) & 1 << (signal.SIGTERM - 1))
-        os.kill(watcher_of(daemon.pid), signal.SIGTERM)
+        os.kill(watcher_of(mountpoint), signal.SIGTERM)
         daemon.terminate()
         wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
 
@@ -95,47 +107,128 @@ def test_what_moved_with_its_parent_is_found(tmp_path: Path) -> None:
         wait_until(lambda: mounts.mount_at(str(tmp_path / "after" / "mnt")) is None)
 
 
-def test_bind_mounts_go_too(mountpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_bind_mounts_go_too(mountpoint: Path, tmp_path: Path, alone: bool) -> None:
     (tmp_path / "bound").mkdir()
     daemon = program(MOUNTED, mountpoint)
     with guarded(daemon):
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "mounted\n"
         subprocess.run(["mount", "--bind", mountpoint, tmp_path / "bound"], check=True, timeout=20)
+        if alone:
+            mounts.unmount(str(mountpoint))
         daemon.kill()
         wait_until(lambda: mounts.mount_at(str(tmp_path / "bound")) is mounts.mount_at(str(mountpoint)) is None)
 
 
-def test_a_watcher_that_was_asked_for_and_cannot_be_started_fails_the_mount(
-    mountpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def mount(why: str) -> None:
-        with pytest.raises(MountError, match=f"the watcher that is to unmount it cannot be started: {why}"):
-            fusewire.Mounted(MemoryFS(), mountpoint, MountOptions(auto_unmount=True))
+def without_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
 
+
+def without_a_python_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python3")
+
+
+def without_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autounmount, "SHELL", "/nonexistent")
+
+
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(*args: object, **kwargs: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    mount("it takes /bin/sh and a Python, and sys.executable is '/usr/bin/uwsgi'")
-    monkeypatch.undo()
-    monkeypatch.setattr(autounmount, "SHELL", "/nonexistent")
-    mount("it takes /nonexistent")
-    monkeypatch.undo()
     monkeypatch.setattr(subprocess, "Popen", no_more)
-    mount("/bin/sh: Resource temporarily unavailable")
-    assert mounts.mount_at(str(mountpoint)) is None
 
 
-@pytest.mark.parametrize("executable", [None, "", "/usr/bin/uwsgi"])
-def test_a_program_that_embeds_python_is_not_started_again_to_watch(
-    mountpoint: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        (without_python, "sys.executable is '/usr/bin/uwsgi', and no Python"),
+        (without_a_python_that_is_there, "sys.executable is '/nonexistent/python3', and no Python"),
+        (without_a_shell, "/nonexistent: No such file"),
+        (without_processes, "/bin/sh: Resource temporarily unavailable"),
+    ],
+)
+def test_a_watcher_that_cannot_be_started_fails_the_mount_where_it_was_asked_for(
+    mountpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    missing: Callable[[pytest.MonkeyPatch], None],
+    why: str,
 ) -> None:
-    assert can_watch()
-    monkeypatch.setattr(sys, "executable", executable)
-    assert not can_watch()
-    with fusewire.mount(MemoryFS(), mountpoint) as mounted:
-        assert mounted._watcher is None
+    missing(monkeypatch)
+    for asked in MountOptions(auto_unmount=True), MountOptions(user="nobody"):
+        with pytest.raises(MountError, match=f"cannot be started: {why}"):
+            fusewire.Mounted(MemoryFS(), mountpoint, asked)
+        assert mounts.mount_at(str(mountpoint)) is None
+    assert "dead mount" not in caplog.text
+    with fusewire.mount(MemoryFS(), mountpoint):
+        assert "should this program be killed, a dead mount remains" in caplog.text
+
+
+def test_a_python_that_the_mount_will_cover_is_refused_for_a_watcher(mountpoint: Path) -> None:
+    (mountpoint / "bin").mkdir()
+    source = f"""
+    sys.executable = "{mountpoint}/bin/python3"
+    os.symlink("{sys.executable}", sys.executable)
+    try: fusewire.Mounted(MemoryFS(), M, fusewire.MountOptions(auto_unmount=True))
+    except fusewire.MountError as error: print(error)
+    """
+    said, _ = program(source, mountpoint).communicate(timeout=20)
+    assert f"it takes {mountpoint}/bin/python3, which will be beneath the mount" in said
+
+
+def test_nothing_is_left_of_a_mount_that_someone_else_unmounted(mountpoint: Path) -> None:
+    mounted = fusewire.Mounted(MemoryFS(), mountpoint)
+    watcher = mounted._watcher
+    assert watcher is not None
+    mounts.unmount(str(mountpoint))
+    wait_until(lambda: watcher._process.returncode == 0)  # nobody waits for the mount
+
+
+def test_a_child_does_not_keep_the_watcher_waiting(mountpoint: Path) -> None:
+    source = """
+    with fusewire.mount(MemoryFS(), M):
+        if not os.fork():
+            time.sleep(60)
+            os._exit(0)
+        print("mounted", flush=True)
+        time.sleep(60)
+    """
+    daemon = program(source, mountpoint)
+    with guarded(daemon):
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "mounted\n"
+        child = next(pid for pid in children_of(daemon.pid) if pid != watcher_of(mountpoint))
+        try:
+            daemon.kill()
+            wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_signal_for_a_child_is_not_the_mounts(mountpoint: Path) -> None:
+    source = """
+    import signal
+    class FS(MemoryFS):
+        def init(self, granted):
+            super().init(granted)
+            if not os.fork():
+                while True: time.sleep(1)
+    fusewire.run(FS(), M)
+    """
+    daemon = program(source, mountpoint)
+    with guarded(daemon):
+        wait_until(lambda: mounts.mount_at(str(mountpoint)) is not None)
+        wait_until(lambda: len(children_of(daemon.pid)) == 2)
+        child = next(pid for pid in children_of(daemon.pid) if pid != watcher_of(mountpoint))
+        os.kill(child, signal.SIGTERM)
+        (mountpoint / "f").touch()
+        time.sleep(0.3)
+        assert (mountpoint / "f").exists()
+        os.kill(child, signal.SIGKILL)
+        daemon.terminate()
+        assert daemon.wait(timeout=20) == 0
 
 
 def test_a_watcher_that_was_killed_does_not_end_the_mount(mountpoint: Path, caplog: pytest.LogCaptureFixture) -> None:

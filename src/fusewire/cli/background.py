@@ -23,7 +23,6 @@ def detached(start: Callable[[threading.Event], Mounted]) -> None:
 
     Raises click.ClickException with the child's reason when it is not.
     """
-    _occupy_standard_descriptors()
     reading, writing = os.pipe()
     child = os.fork()
     if child:
@@ -41,7 +40,7 @@ def detached(start: Callable[[threading.Event], Mounted]) -> None:
     _be_daemon(start, writing)
 
 
-def _occupy_standard_descriptors() -> None:
+def occupy_standard_descriptors() -> None:
     """Whoever started us may have closed some of 0 to 2: a pipe or /dev/fuse would get that number, and be lost with it."""
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(null, True)

@@ -18,7 +18,7 @@ from ..linux import MountError, MountOptions, mounts
 from ..mounting import Mounted
 from ..running import run_mounted
 from . import completion
-from .background import detached
+from .background import detached, occupy_standard_descriptors
 from .completion import FILESYSTEMS
 from .logs import log_to
 
@@ -146,6 +146,7 @@ def mount(
     if len(filesystem) < 2:
         raise click.UsageError("a filesystem and a mountpoint are needed")
     *words, mountpoint = filesystem
+    occupy_standard_descriptors()
     try:
         given = mountpoint.startswith("/dev/fd/")
         named = MountOptions() if given else MountOptions(fsname=" ".join(words))

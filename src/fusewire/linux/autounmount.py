@@ -1,16 +1,18 @@
 """Auto-unmount: a small watcher, in a session of its own, that unmounts when the daemon dies, however it dies.
 
-It holds a pipe and never the descriptor of /dev/fuse: the pipe's other end is the daemon's life. It looks for the mount by
-what tells it from all others, and not by its path: a directory above it may have got another name, or a newer mount be there.
-It is there before the mount, or a daemon that is killed just after mount(2) would leave it.
+It holds a socket and never the descriptor of /dev/fuse: the socket's other end is the daemon's life. It looks for the mount
+by what tells it from all others, and not by its path: a directory above it may have got another name, or a newer mount be
+there. It is there before the mount, or a daemon that is killed just after mount(2) would leave it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from . import mounts
 from .options import MountError
 
 # A shell waits: that takes a tenth of the memory. A line says which mount it is, another that there is nothing to do; the end
-# of the pipe, that there is. Whoever ends a service sends his signals to us, too.
+# of both, that there is. Whoever ends a service sends his signals to us, too.
 _WAIT = """
 trap '' INT TERM HUP
 read -r identity
@@ -36,13 +38,8 @@ from fusewire.linux.autounmount import unmount
 unmount(path, identity)
 """
 SHELL = "/bin/sh"
+PATIENCE = 10.0  # seconds that a watcher has to end
 log = logging.getLogger("fusewire")
-
-
-def can_watch() -> bool:
-    """Whether there is what a watcher takes: a shell, and a Python. ``sys.executable`` of a program that embeds one is none."""
-    name = os.path.basename(sys.executable or "")
-    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False) and os.access(SHELL, os.X_OK)
 
 
 class AutoUnmount:
@@ -50,91 +47,114 @@ class AutoUnmount:
     watcher acts when this process ends, or by :meth:`close`. Raises :class:`MountError` when it cannot be started."""
 
     def __init__(self, path: str) -> None:
-        if not can_watch():
-            raise self._not_started(
-                path, errno.ENOENT, f"it takes {SHELL} and a Python, and sys.executable is {sys.executable!r}"
-            )
         self._identity = ""
-        self._closing = threading.Lock()  # several threads may wait for the end
-        reading, self._writing = os.pipe()
-        package = [os.path.abspath(where) for where in sys.modules[__name__.partition(".")[0]].__path__]
-        python = [os.path.abspath(sys.executable), "-s", "-S", "-P"]
+        package: list[str] = [os.path.abspath(where) for where in sys.modules[__name__.partition(".")[0]].__path__]
+        python = [_python(path, package), "-s", "-S", "-P", "-c", _UNMOUNT, os.path.abspath(path), *package]
+        with _forking:
+            ours, theirs = socket.socketpair()
+            self._ours = _above_standard(ours)
+            _alive.add(self)
         try:
             self._process = subprocess.Popen(
-                [SHELL, "-c", _WAIT, "fusewire watcher", *python, "-c", _UNMOUNT, os.path.abspath(path), *package],
-                stdin=reading,
+                [SHELL, "-c", _WAIT, "fusewire watcher", *python],
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,  # it outlives us: whoever reads our output would wait for it
                 stderr=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
         except OSError as error:
-            self._let_go()
-            raise self._not_started(path, error.errno, f"{SHELL}: {error.strerror}") from None
+            self._ours.close()
+            raise _not_started(path, error.errno, f"{SHELL}: {error.strerror}") from None
         finally:
-            os.close(reading)
-        _alive.add(self)
-
-    @staticmethod
-    def _not_started(path: str, number: int | None, why: str) -> MountError:
-        return MountError(
-            number,
-            f"{path} was not mounted: the watcher that is to unmount it cannot be started: {why} (noauto_unmount goes without)",
-        )
+            theirs.close()
 
     def mounted(self, identity: str) -> None:
         """It is the mount of this :func:`mounts.identity`."""
         self._identity = identity
-        try:
-            os.write(self._writing, identity.encode() + b"\n")
-        except BrokenPipeError:
+        if not self._say(f"{identity}\n"):
             log.warning("the watcher that is to unmount when this program dies has ended itself (is it killed?)")
 
     def close(self) -> None:
-        """The daemon ends. In good order, there is nothing left for the watcher to do; else it unmounts."""
-        with self._closing:
-            if self._writing < 0:
-                return
-            if self._identity and not mounts.points_of(int(self._identity.partition(":")[0])):
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(self._writing, b"\n")
-            self._let_go()
-            self._process.wait(timeout=30)
+        """The daemon ends. In good order there is nothing left for the watcher to do; else it unmounts. Any number of threads
+        may call this."""
+        if not self._identity:
+            self._say("\n\n")
+        elif not mounts.points_of(mounts.number_of(self._identity)):
+            self._say("\n")
+        self._ours.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            log.warning("the watcher, process %d, does not end", self._process.pid)
 
-    def _let_go(self) -> None:
-        if self._writing >= 0:
-            os.close(self._writing)
-            self._writing = -1
+    def _say(self, text: str) -> bool:
+        """Whether it still listens."""
+        try:
+            self._ours.send(text.encode(), socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
 
 
+def _python(path: str, package: list[str]) -> str:
+    """The program that is to unmount. Raises :class:`MountError` where there is none, or none that is still there when what is
+    at ``path`` is dead."""
+    program = os.path.abspath(sys.executable or "")
+    is_python = os.path.basename(program).startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    if not is_python or not os.access(program, os.X_OK):  # of a program that embeds one it is that program
+        raise _not_started(path, errno.ENOENT, f"sys.executable is {sys.executable!r}, and no Python")
+    below = os.path.realpath(os.path.dirname(path)) + f"/{os.path.basename(path)}/"
+    for needed in (program, os.path.realpath(program), os.__file__, *package):
+        if needed.startswith(below):
+            raise _not_started(path, errno.EBUSY, f"it takes {needed}, which will be beneath the mount")
+    return program
+
+
+def _not_started(path: str, number: int | None, why: str) -> MountError:
+    return MountError(number, f"the watcher that is to unmount {path} cannot be started: {why}")
+
+
+def _above_standard(ours: socket.socket) -> socket.socket:
+    """Where 0 to 2 are closed, it could get such a number; and what is written there in an emergency would go to it."""
+    with ours:
+        return socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+# A child's copy of the socket must not keep the watcher waiting.
 _alive: weakref.WeakSet[AutoUnmount] = weakref.WeakSet()
+_forking = threading.RLock()
 
 
 def _after_fork() -> None:
-    """A child's copy of the pipe must not keep the watcher waiting."""
     for one in _alive:
-        one._let_go()
+        one._ours.close()
+    _forking.release()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_after_fork)
+
+
+# -- the watcher, once it is needed --------------------------------------------------------------------------------------
 
 
 def unmount(path: str, identity: str) -> None:
-    """The daemon is dead: unmount what it had mounted, at ``path`` or wherever it is by now, in all places."""
-    where = mounts.find(identity) if identity else _left_at(path)
-    number = None if where is None else mounts.mount_at(where)
-    if number is None:
-        return
-    for point in mounts.points_of(number):
-        with contextlib.suppress(MountError):
-            mounts.unmount(point, lazy=True)
+    """The daemon is dead, or may not unmount: take away what it had mounted, at ``path`` or wherever it is by now, in all
+    places. What is not known for certain to be the daemon's stays, unless it is dead."""
+    known = bool(identity) and mounts.find(identity) is not None
+    if identity:
+        points = mounts.points_of(mounts.number_of(identity))
+    else:  # it died before it could say what it had mounted
+        points = [path] if mounts.mount_at(path) is not None else []
+    for point in points:
+        if known or _is_dead(point):
+            with contextlib.suppress(MountError):
+                mounts.unmount(point, lazy=True)
 
 
-def _left_at(path: str) -> str | None:
-    """It died before it could say what it had mounted: that is what is dead there now."""
+def _is_dead(path: str) -> bool:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno == errno.ENOTCONN and mounts.mount_at(path) is not None:
-            return path
-    return None
+        return error.errno == errno.ENOTCONN
+    return False

@@ -262,6 +262,11 @@ def _identity(row: _Row) -> str:
     return f"{row.number}:{row.mount_id}:{_unique_mount_id(row.target)}"
 
 
+def number_of(identity: str) -> int:
+    """The connection's number."""
+    return int(identity.partition(":")[0])
+
+
 def find(identity: str) -> str | None:
     """Where the mount of this :func:`identity` is now: it moves with the directories above it. None where it is gone, or
     another mount covers it."""

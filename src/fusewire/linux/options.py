@@ -53,8 +53,8 @@ class MountOptions:
 
     ``allow_other`` lets other users in; ``default_permissions`` has the kernel check modes and owners; ``max_read`` in bytes,
     0: no limit of its own, else below 2**32; ``auto_unmount``: whether a watcher, a process of its own, unmounts when the
-    daemon dies (None: wherever it can be started, which a program that embeds Python cannot); ``user``: whom to become after
-    mounting (the word ``setuid=``); ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they are.
+    daemon dies (None: where it can be started; True: or the mount fails); ``user``: whom to become after mounting (the word
+    ``setuid=``), which always takes a watcher; ``flags``: more MS_* flags; ``extra``: words that go to the kernel as they are.
     """
 
     fsname: str = "fusewire"

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
+from ...mounting import GLANCE
+
 T = TypeVar("T")
 FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -80,7 +82,7 @@ class Signals:
         self._stop = stop
         try:
             threading.Thread(target=work, name="fusewire sh", daemon=True).start()
-            while not done.wait(0.1):  # a signal just before a wait without end would be heard after it
+            while not done.wait(GLANCE):
                 pass
         finally:
             self._stop = None

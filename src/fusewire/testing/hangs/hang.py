@@ -133,7 +133,7 @@ class Hang:
             os.close(fd)
 
     def _unmount_if_there(self) -> None:
-        """For an end that comes before the watcher that unmounts."""
+        """For an end that comes before the watcher knows what to unmount."""
         if mounts.mount_at(self.path) is not None:
             mounts.unmount(self.path, lazy=True)
 
