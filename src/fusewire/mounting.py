@@ -17,6 +17,7 @@ from .given import become_whoever_serves, given_channel, is_descriptor
 from .inspect.events import EventStream
 from .linux import Control, fusermount, mounts
 from .linux.autounmount import AutoUnmount
+from .linux.forking import handing_over, in_child
 from .linux.fusectl import max_pages_limit
 from .linux.options import MountError, MountOptions
 from .linux.privileges import become
@@ -36,10 +37,10 @@ class Mounted:
     """A filesystem that is mounted, and the threads that serve it.
 
     ``number`` is the connection's, as fusectl has it (0 on a socket, or a descriptor whose mount we do not see).
-    ``trace`` gets a line for every message; ``stop``, once it is set, gives up a mounting that still waits for ``init``. Raises
-    :class:`MountError` when it cannot be mounted, its ``init`` raises, or ``stop`` was set (ECANCELED). Then, and after any
-    other exception, nothing is left behind. Raises RuntimeError for an object that is mounted already: it has one ``session``
-    to notify.
+    ``trace`` gets a line for every message; ``stop``, once it returns True, gives up a mounting that still waits for ``init``.
+    Raises :class:`MountError` when it cannot be mounted, its ``init`` raises, or ``stop`` said so (ECANCELED). Then, and after
+    any other exception, nothing is left behind. Raises RuntimeError for an object that is mounted already: it has one
+    ``session`` to notify.
 
     What is still mounted when the program ends is unmounted then. A signal that ends the program, or os._exit, leaves no time
     for that: then the watcher of ``auto_unmount`` does it, a process of its own (:class:`MountOptions`).
@@ -53,7 +54,7 @@ class Mounted:
         *,
         events: EventStream | None = None,
         trace: Callable[[str], None] | None = None,
-        stop: threading.Event | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         given = os.fsdecode(path)
         if not given:
@@ -102,7 +103,10 @@ class Mounted:
 
     def _mount(self, mode: int, options: MountOptions) -> None:
         """Serve and mount. Where the kernel can wait for the answer to INIT (6.18), mount(2) itself fails if that does."""
-        channel = DevFuse(mounts.open_device())
+        with handing_over:
+            channel = DevFuse(mounts.open_device())
+            self.channel: DevFuse | Seqpacket | Stream = channel
+            _alive.add(self)
         try:
             self._mounting = channel.sync_init()
             if self._mounting:
@@ -179,7 +183,7 @@ class Mounted:
     def _wait_for(self, event: threading.Event) -> None:
         """Wait for ``event``; raises :class:`MountError` when we are asked to stop before."""
         while not event.wait(GLANCE):
-            if self._stop is not None and self._stop.is_set():
+            if self._stop is not None and self._stop():
                 raise MountError(
                     errno.ECANCELED,
                     f"{self.path} was not mounted: asked to stop before the filesystem's init had returned",
@@ -203,8 +207,17 @@ class Mounted:
     def _let_go(self, channel: DevFuse) -> None:
         with self._closing:
             self._mounting = False
-            if self._ended or self._server is None:
+            if self._server is None:
                 channel.close()
+            elif self._ended:
+                self._dispose(channel)
+
+    def _dispose(self, channel: DevFuse | Seqpacket | Stream) -> None:
+        """Where handlers are left behind the number stays taken: what they answer must not go to its next owner."""
+        if isinstance(channel, DevFuse) and self.readers.left_behind:
+            channel.hang_up()
+        else:
+            channel.close()
 
     def _stop_reading(self, channel: DevFuse) -> None:
         """End the readers without an unmount: their descriptor becomes /dev/null, and their sleep is interrupted."""
@@ -238,7 +251,7 @@ class Mounted:
             with self._closing:
                 self._ended = True
                 if not self._mounting:
-                    channel.close()
+                    self._dispose(channel)
             if self.session.granted is not None:
                 self.session.destroy()
             if self._watcher is not None and self._identity:  # whoever mounted may not wait for the end
@@ -327,13 +340,14 @@ class Mounted:
         parent's."""
         self._is_child = True
         self.session.destroyed = True
-        self.channel.close()
+        self.channel.close_in_child()
 
 
 _alive: weakref.WeakSet[Mounted] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+@in_child
+def _let_go() -> None:
     for mounted in _alive:
         mounted._forked()
 
@@ -343,7 +357,6 @@ def _at_exit() -> None:
         mounted._undo()
 
 
-os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
 

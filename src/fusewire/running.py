@@ -22,16 +22,19 @@ def run(operations: Operations, path: PathLike, options: MountOptions = MountOpt
 
 
 def run_mounted(
-    start: Callable[[threading.Event], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None
+    start: Callable[[Callable[[], bool]], Mounted], ready: Callable[[Mounted], None] = lambda mounted: None
 ) -> None:
     """Mount by ``start``, call ``ready`` with what is mounted, and return when it is unmounted, or on SIGINT, SIGTERM or
-    SIGHUP, which unmount it, from the very start on: ``start`` gets the event that is set by them. Tells systemd where that
-    asked for it (``Type=notify``)."""
-    stop = threading.Event()  # waited for by nobody: its lock is free when a signal's handler takes it
+    SIGHUP, which unmount it, from the very start on: ``start`` gets what tells whether one came. Tells systemd where that asked
+    for it (``Type=notify``)."""
+    came: list[int] = []  # no lock: a handler may interrupt another
     handlers: dict[int, Any] = {}
 
     def asked(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        came.append(number)
+
+    def stop() -> bool:
+        return bool(came)
 
     if threading.current_thread() is threading.main_thread():
         for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -40,13 +43,13 @@ def run_mounted(
         try:
             mounted = start(stop)
         except MountError as error:
-            if error.errno == errno.ECANCELED and stop.is_set():
+            if error.errno == errno.ECANCELED and came:
                 return
             raise
         try:
             ready(mounted)
             sd_notify("READY=1")
-            while not stop.is_set() and not mounted.over(GLANCE):
+            while not came and not mounted.over(GLANCE):
                 pass
             sd_notify("STOPPING=1")
         finally:

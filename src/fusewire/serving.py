@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar, cast
 
 from .daemon import Operations
 from .linux.options import MountError, MountOptions
@@ -24,9 +24,9 @@ async def amount(
     stop = threading.Event()
 
     def begin() -> Mounted:
-        return Mounted(operations, path, options, stop=stop)
+        return Mounted(operations, path, options, stop=stop.is_set)
 
-    mounting = asyncio.ensure_future(asyncio.to_thread(begin))
+    mounting = asyncio.ensure_future(_in_thread(begin))
     try:
         mounted = await asyncio.shield(mounting)
     except asyncio.CancelledError:
@@ -36,12 +36,40 @@ async def amount(
     try:
         yield mounted
     finally:
-        await _to_the_end(asyncio.to_thread(end, mounted))
+        await _to_the_end(_in_thread(lambda: end(mounted)))
 
 
 async def _end_once_mounted(mounting: Awaitable[Mounted]) -> None:
     with contextlib.suppress(MountError):
-        await asyncio.to_thread(end, await mounting)
+        mounted = await mounting
+        await _in_thread(lambda: end(mounted))
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """``call`` in a thread of its own: asyncio.to_thread has few, and each mount would hold one for as long as it lives."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def work() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="fusewire serve", daemon=True).start()
+    return await future
 
 
 async def _to_the_end(work: Awaitable[T]) -> T:
@@ -65,4 +93,4 @@ async def serve(operations: Operations, path: PathLike, options: MountOptions = 
     (``loop.add_signal_handler``), and then the watcher unmounts (``auto_unmount``).
     """
     async with amount(operations, path, options) as mounted:
-        await asyncio.to_thread(mounted.wait)
+        await _in_thread(mounted.wait)

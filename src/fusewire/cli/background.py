@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable
 
 import click
@@ -18,7 +17,7 @@ from ..running import run_mounted
 log = logging.getLogger("fusewire.cli")
 
 
-def detached(start: Callable[[threading.Event], Mounted]) -> None:
+def detached(start: Callable[[Callable[[], bool]], Mounted]) -> None:
     """Fork; the child mounts by ``start`` and serves it. Returns in the parent, when the mount is up.
 
     Raises click.ClickException with the child's reason when it is not.
@@ -47,7 +46,7 @@ def occupy_standard_descriptors() -> None:
     os.close(null)
 
 
-def _be_daemon(start: Callable[[threading.Event], Mounted], pipe: int) -> None:
+def _be_daemon(start: Callable[[Callable[[], bool]], Mounted], pipe: int) -> None:
     up = False
 
     def ready(mounted: Mounted) -> None:

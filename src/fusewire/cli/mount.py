@@ -6,7 +6,6 @@ import importlib
 import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -161,7 +160,7 @@ def mount(
                 )
             path = mountpoint if given or not mountpoint else os.path.abspath(mountpoint)
 
-            def start(stop: threading.Event) -> Mounted:
+            def start(stop: Callable[[], bool]) -> Mounted:
                 log_to(log, foreground=False, debug=debug)
                 return Mounted(load(tuple(words)), path, chosen, stop=stop)
 

@@ -15,10 +15,10 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import weakref
 
 from . import mounts
+from .forking import handing_over, in_child
 from .options import MountError
 
 # A shell waits: that takes a tenth of the memory. A line says which mount it is, another that there is nothing to do; the end
@@ -50,7 +50,7 @@ class AutoUnmount:
         self._identity = ""
         package: list[str] = [os.path.abspath(where) for where in sys.modules[__name__.partition(".")[0]].__path__]
         python = [_python(path, package), "-s", "-S", "-P", "-c", _UNMOUNT, os.path.abspath(path), *package]
-        with _forking:
+        with handing_over:
             ours, theirs = socket.socketpair()
             self._ours = _above_standard(ours)
             _alive.add(self)
@@ -121,18 +121,13 @@ def _above_standard(ours: socket.socket) -> socket.socket:
         return socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
-# A child's copy of the socket must not keep the watcher waiting.
 _alive: weakref.WeakSet[AutoUnmount] = weakref.WeakSet()
-_forking = threading.RLock()
 
 
-def _after_fork() -> None:
+@in_child
+def _let_go() -> None:
     for one in _alive:
         one._ours.close()
-    _forking.release()
-
-
-os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_after_fork)
 
 
 # -- the watcher, once it is needed --------------------------------------------------------------------------------------

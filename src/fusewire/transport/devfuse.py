@@ -180,6 +180,11 @@ class DevFuse:
                 os.dup2(null, self.fd, inheritable=False)
                 os.close(null)
 
+    def close_in_child(self) -> None:
+        """After a fork: the child's copy. Another thread may have been in :meth:`close`, and is not here to leave it."""
+        self._ending = threading.Lock()
+        self.close()
+
     def close(self) -> None:
         """Give the descriptor back; with the last one the kernel aborts the connection."""
         with self._ending:

@@ -72,6 +72,11 @@ class EventLoop:
                     self.on_start()
             return self._loop
 
+    @property
+    def alive(self) -> bool:
+        """Whether a handler may still run in it."""
+        return self._thread is not None and self._thread.is_alive()
+
     def is_running_here(self) -> bool:
         """Whether this very code runs in it."""
         return threading.current_thread() is self._thread

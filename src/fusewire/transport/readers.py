@@ -101,10 +101,12 @@ class Readers:
 
     def run(self) -> None:
         """Serve; returns when it is over. This thread only waits. Raises what a channel failed with."""
-        self._start(self._monitor, "monitor")
         try:
+            self._start(self._monitor, "monitor")
             self._start_reader(self._reader)
             self._over.wait()
+        except BaseException as error:
+            self._error = error
         finally:
             self._over.set()
             self.at_end()
@@ -122,6 +124,11 @@ class Readers:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
         self.loop.close(max(0.5, end - time.monotonic()))
         self.session.tell_left_behind()
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether handlers still run, though all is over."""
+        return any(thread.is_alive() for thread in self._threads) or self.loop.alive
 
     def stop(self) -> None:
         """Have it over, though the channel does not say so: it must say so to the next who reads."""
@@ -280,37 +287,45 @@ class Readers:
     def _replace(self, seat: Reader, header: Header) -> None:
         """``seat``'s handler of the request of ``header`` blocks: another reads on."""
         with self._lock:
-            if self._reader is not seat or seat.header is not header or not seat.busy or self._over.is_set():
-                return
-            if self._resting:
-                self._reader = self._resting.pop()
-                self._reader.resting.release()
-                return
-            if len(self._seats) >= self.limit:
-                return
-            # Only a seat whose thread runs gets the place: who blocks comes back some day, one without a thread never.
-            try:
-                new = Reader(self.session)
-                self._start_reader(new)
-            except (RuntimeError, MemoryError) as error:
-                self._tell_starved(error)
-                return
-            self._seats.append(new)
-            self._starved = False
-            if seat.header is not header or not seat.busy:  # it came back meanwhile: the new one rests
-                return
-            self._reader = new
-            if len(self._seats) == self.limit:
-                log.warning("%d handlers block at the same time: requests wait until one comes back", self.limit)
+            complaint = self._put_another(seat, header)
+        if complaint:
+            log.warning(complaint)  # without the lock, which the new reader takes: the log may lie on this very mount
 
-    def _tell_starved(self, error: Exception) -> None:
-        if not self._starved:
-            log.error(
-                "no further reader can be started (%s): requests wait until a handler comes back. Allow more threads "
-                "(ulimit -u, TasksMax) or memory",
-                error,
+    def _put_another(self, seat: Reader, header: Header) -> str:
+        """Returns what is to be logged."""
+        if self._reader is not seat or seat.header is not header or not seat.busy or self._over.is_set():
+            return ""
+        if self._resting:
+            self._reader = self._resting.pop()
+            self._reader.resting.release()
+            return ""
+        if len(self._seats) >= self.limit:
+            return ""
+        # Only a seat whose thread runs gets the place: who blocks comes back some day, one without a thread never.
+        try:
+            new = Reader(self.session)
+            self._start_reader(new)
+        except (RuntimeError, MemoryError) as error:
+            return self._starving(error)
+        self._seats.append(new)
+        self._starved = False
+        if seat.header is not header or not seat.busy:  # it came back meanwhile: the new one rests
+            return ""
+        self._reader = new
+        if len(self._seats) == self.limit:
+            return f"{self.limit} handlers block at the same time: requests wait until one comes back"
+        return ""
+
+    def _starving(self, error: Exception) -> str:
+        known, self._starved = self._starved, True
+        return (
+            ""
+            if known
+            else (
+                f"no further reader can be started ({error}): requests wait until a handler comes back. Allow more threads "
+                "(ulimit -u, TasksMax) or memory"
             )
-        self._starved = True
+        )
 
     def _start_reader(self, seat: Reader) -> None:
         """Raises RuntimeError where Linux gives no thread."""

@@ -47,6 +47,8 @@ class Seqpacket:
     def close(self) -> None:
         self.socket.close()
 
+    close_in_child = close
+
 
 class Stream:
     """Messages one behind the other; each begins with its length."""
@@ -89,3 +91,5 @@ class Stream:
 
     def close(self) -> None:
         self.socket.close()
+
+    close_in_child = close

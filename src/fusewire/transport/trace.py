@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -30,9 +31,13 @@ class Traced:
 
     def __init__(self, channel: Channel, show: Callable[[str], None]) -> None:
         self._channel = channel
-        self._show = show
+        self._to = show
         self._asked: dict[int, tuple[int, bool, float]] = {}
         self._lock = threading.Lock()
+
+    def _show(self, line: str) -> None:
+        with contextlib.suppress(Exception):  # nobody sees it (stderr closed, a disk that is full); the mount goes on
+            self._to(line)
 
     @property
     def events(self) -> EventStream | None:
