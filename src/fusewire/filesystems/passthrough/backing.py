@@ -37,15 +37,15 @@ class Backing:
         elif self._open is None:
             self._use_ordinary("this transport cannot")
 
-    def attach(self, node: Node, fd: int) -> Opened:
-        """``fd`` is one more open file of ``node``: the answer to its OPEN."""
+    def attach(self, node: Node, fh: int) -> Opened:
+        """``fh`` is one more open file of ``node``: the answer to its OPEN."""
         with self._lock:
             if not node.opens:
                 node.backing_id = self._register(node)
             node.opens += 1
             if node.backing_id:
-                return Opened(fd, FOpenFlag.PASSTHROUGH, node.backing_id)
-            return Opened(fd)
+                return Opened(fh, FOpenFlag.PASSTHROUGH, node.backing_id)
+            return Opened(fh)
 
     def detach(self, node: Node) -> None:
         """One open file of ``node`` is released."""

@@ -7,19 +7,22 @@ import threading
 from collections.abc import Iterator
 
 from . import syscalls
+from .descriptors import Descriptor
 
 Raw = tuple[bytes, int, int, int]
 
 
-class Stream:
+class Stream(Descriptor):
     """An open directory: its descriptor, and the entries that the host gave last.
 
     The kernel often takes fewer than the host gave and comes back with the offset of the last it took: ``_places`` has where
     the list goes on from there. Any other offset is sought on the host.
     """
 
+    __slots__ = ("_entries", "_lock", "_places")
+
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self._lock = threading.Lock()  # an interrupted READDIR may still run when the next one comes
         self._entries: list[Raw] = []
         self._places: dict[int, int] = {}

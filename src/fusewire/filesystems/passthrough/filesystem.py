@@ -1,10 +1,11 @@
-"""The mirror as a whole, and its open files: ``fh`` is the host's descriptor."""
+"""The mirror as a whole, and its open files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Iterable
@@ -23,9 +24,10 @@ from ...daemon import (
 )
 from . import syscalls
 from .backing import Backing
+from .descriptors import Descriptor, OpenFiles
 from .directory import Stream
 from .locks import Locks
-from .nodes import Node, check_name, open_at
+from .nodes import File, Node, check_name, open_at
 from .tree import Tree, has_suid_or_sgid
 
 # Of the caller's open flags, what the file behind is opened with. The rest the kernel has dealt with: O_DIRECT would want
@@ -56,8 +58,8 @@ class PassthroughFS(Tree):
 
     def __init__(self, source: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         super().__init__(source)
-        self._streams: dict[int, Stream] = {}
-        self._files: dict[int, tuple[Node, bool]] = {}  # by fh: the inode, and whether it was opened to append
+        self._fhs = itertools.count(1)
+        self._streams: OpenFiles[Stream] = OpenFiles()
         self._locks = Locks()
 
     def init(self, granted: Granted) -> None:
@@ -66,10 +68,8 @@ class PassthroughFS(Tree):
         self._backing = Backing(self.session, self._identity, bool(granted.flags & InitFlag.PASSTHROUGH))
 
     def destroy(self) -> None:
-        """Give every descriptor back."""
+        """Give every descriptor back; what a handler still uses, it does when it leaves."""
         self._locks.close()
-        for fd in (*self._streams, *self._files):
-            os.close(fd)
         self._streams.clear()
         self._files.clear()
         super().destroy()
@@ -126,31 +126,35 @@ class PassthroughFS(Tree):
         return entry, self._opened(self._nodes[entry.ino or 0], fd, flags)
 
     def _opened(self, node: Node, fd: int, flags: int) -> Opened:
-        self._files[fd] = node, bool(flags & os.O_APPEND)
-        return self._backing.attach(node, fd)
+        fh = next(self._fhs)
+        self._files[fh] = File(fd, node, bool(flags & os.O_APPEND))
+        return self._backing.attach(node, fh)
 
     def read(self, ino: int, fh: int, offset: int, size: int) -> bytes:
-        return os.pread(fh, size, offset)
+        file = self._files[fh]
+        return os.pread(file.fd, size, offset)
 
     def write(self, ino: int, fh: int, offset: int, data: memoryview) -> int:
-        if self._files[fh][1] or has_suid_or_sgid(os.fstat(fh)):
-            return self._write_with_care(fh, offset, data)
-        return os.pwrite(fh, data, offset)
+        file = self._files[fh]
+        if file.appends or has_suid_or_sgid(os.fstat(file.fd)):
+            return self._write_with_care(file, offset, data)
+        return os.pwrite(file.fd, data, offset)
 
-    def _write_with_care(self, fh: int, offset: int, data: memoryview) -> int:
+    def _write_with_care(self, file: File, offset: int, data: memoryview) -> int:
         """The kernel's offset of an appending write is where it thought the end was; the host knows better."""
         flags = current_request().args.write_flags
-        append = self._files[fh][1] and not flags & _WRITE_CACHE
+        append = file.appends and not flags & _WRITE_CACHE
         with self._identity.without_fsetid() if flags & _WRITE_KILL_SUIDGID else contextlib.nullcontext():
-            return os.pwritev(fh, [data], offset, os.RWF_APPEND if append else 0)
+            return os.pwritev(file.fd, [data], offset, os.RWF_APPEND if append else 0)
 
     def flush(self, ino: int, fh: int) -> None:
         """Also releases the POSIX locks of the process that closed the file."""
         node = self._nodes[ino]
         if node.lock_files:
             self._locks.release(node, current_request().args.lock_owner)
+        file = self._files[fh]
         try:
-            twin = os.dup(fh)
+            twin = os.dup(file.fd)
         except OSError as error:
             if error.errno == errno.EMFILE:
                 return
@@ -158,30 +162,33 @@ class PassthroughFS(Tree):
         os.close(twin)  # what the host reports at close (quota, NFS), it reports now
 
     def release(self, ino: int, fh: int, flags: int) -> None:
-        node, _ = self._files.pop(fh)  # before the number can come back with another file
-        os.close(fh)
+        node = self._files.pop(fh).node  # closed with this, unless an interrupted call still uses it
         self._backing.detach(node)
         self._locks.wake()
 
     def fsync(self, ino: int, fh: int, datasync: bool) -> None:
-        (os.fdatasync if datasync else os.fsync)(fh)
+        file = self._files[fh]
+        (os.fdatasync if datasync else os.fsync)(file.fd)
 
     def fallocate(self, ino: int, fh: int, mode: int, offset: int, length: int) -> None:
+        file = self._files[fh]
         with self._as_writer():
-            syscalls.fallocate(fh, mode, offset, length)
+            syscalls.fallocate(file.fd, mode, offset, length)
 
     def lseek(self, ino: int, fh: int, offset: int, whence: int) -> int:
         if offset >> 63:  # the kernel passes on what is negative; the host has an error for it
             offset -= 1 << 64
-        return os.lseek(fh, offset, whence)
+        file = self._files[fh]
+        return os.lseek(file.fd, offset, whence)
 
     def copy_file_range(
         self, ino_in: int, fh_in: int, off_in: int, ino_out: int, fh_out: int, off_out: int, length: int, flags: int
     ) -> int:  # fmt: skip
         if flags:
             raise OSError(errno.EINVAL, "copy_file_range has no flags")
+        source, target = self._files[fh_in], self._files[fh_out]
         with self._as_writer():
-            return os.copy_file_range(fh_in, fh_out, length, off_in, off_out)
+            return os.copy_file_range(source.fd, target.fd, length, off_in, off_out)
 
     def ioctl(
         self, ino: int, fh: int, cmd: int, arg: int, data: memoryview, out_size: int, flags: int
@@ -190,9 +197,9 @@ class PassthroughFS(Tree):
         size = _IOCTL_SIZES.get(cmd)
         if size is None:
             raise OSError(errno.ENOTTY, "not an ioctl that is passed on")
-        stream = self._streams.get(fh)
+        opened: Descriptor = self._streams.get(fh) or self._files[fh]
         buffer = bytearray(bytes(data).ljust(size, b"\0"))
-        result = fcntl.ioctl(fh if stream is None else stream.fd, cmd, buffer)
+        result = fcntl.ioctl(opened.fd, cmd, buffer)
         return result, bytes(buffer[:out_size])
 
     # -- locks ----------------------------------------------------------------------------------------------------
@@ -204,14 +211,16 @@ class PassthroughFS(Tree):
         await self._locks.set(self._nodes[ino], lock, wait)
 
     async def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:  # type: ignore[override]
-        await self._locks.flock(fh, lock.type, wait)
+        await self._locks.flock(self._files[fh], lock.type, wait)
 
     # -- directories ----------------------------------------------------------------------------------------------
 
     def opendir(self, ino: int, flags: int) -> Opened:
-        stream = Stream(open_at(self._nodes[ino].path, os.O_RDONLY | os.O_DIRECTORY))
-        self._streams[stream.fd] = stream
-        return Opened(stream.fd)
+        node = self._nodes[ino]
+        stream = Stream(open_at(node.path, os.O_RDONLY | os.O_DIRECTORY))
+        fh = next(self._fhs)
+        self._streams[fh] = stream
+        return Opened(fh)
 
     def readdir(self, ino: int, fh: int, offset: int) -> Iterable[DirEntry]:
         entries = self._streams[fh].read(offset)
@@ -231,7 +240,8 @@ class PassthroughFS(Tree):
             yield DirEntry(name, number, kind << 12, cookie, entry)
 
     def releasedir(self, ino: int, fh: int, flags: int) -> None:
-        os.close(self._streams.pop(fh).fd)
+        del self._streams[fh]  # closed with this, unless an interrupted call still uses it
 
     def fsyncdir(self, ino: int, fh: int, datasync: bool) -> None:
-        (os.fdatasync if datasync else os.fsync)(self._streams[fh].fd)
+        stream = self._streams[fh]
+        (os.fdatasync if datasync else os.fsync)(stream.fd)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ...daemon import Lock
 from ..waiting import Waiters
+from .descriptors import Descriptor
 from .nodes import Node, open_at
 
 OFFSET_MAX = (1 << 63) - 1  # "to the end of the file", as the kernel says it
@@ -98,10 +99,10 @@ class Locks:
 
     # -- flock --------------------------------------------------------------------------------------------------------
 
-    async def flock(self, fd: int, kind: int, wait: bool) -> None:
+    async def flock(self, file: Descriptor, kind: int, wait: bool) -> None:
         """flock(2). Raises BlockingIOError where a lock is in the way and it may not wait."""
         operation = _FLOCK_OPERATION[kind]
-        await self._acquire(lambda: fcntl.flock(fd, operation | fcntl.LOCK_NB), wait)
+        await self._acquire(lambda: fcntl.flock(file.fd, operation | fcntl.LOCK_NB), wait)
         if operation != fcntl.LOCK_EX:
             self.wake()  # unlocked, or made less of a lock
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from . import syscalls
+from .descriptors import Descriptor
 from .directory import Raw
 from .numbers import Numbers
 
@@ -25,7 +26,7 @@ ROOT = 1
 Key = tuple[int, int, int]
 
 
-class Node:
+class Node(Descriptor):
     """An inode of the source; ``ino`` is the number that is shown, ``mount`` the number of its mount.
 
     ``path`` leads to it through ``fd``, for calls that do not take an O_PATH descriptor; ``kind`` is its S_IF* type.
@@ -33,11 +34,11 @@ class Node:
     the open file descriptions that stand for owners of POSIX locks.
     """
 
-    __slots__ = ("backing_id", "fd", "ino", "key", "kind", "lock_files", "mount", "nlookup", "nodeid", "opens", "path")
+    __slots__ = ("backing_id", "ino", "key", "kind", "lock_files", "mount", "nlookup", "nodeid", "opens", "path")
 
     def __init__(self, nodeid: int, fd: int, st: os.stat_result, mount: int, ino: int) -> None:
+        super().__init__(fd)
         self.nodeid = nodeid
-        self.fd = fd
         self.path = b"/proc/self/fd/%d" % fd
         self.mount = mount
         self.key = (mount, st.st_dev, st.st_ino)
@@ -48,12 +49,21 @@ class Node:
         self.backing_id = 0
         self.lock_files: dict[int, tuple[int, int]] = {}
 
-    def close(self) -> None:
-        """Give all descriptors back."""
+    def __del__(self) -> None:
         for fd, _ in self.lock_files.values():
             os.close(fd)
-        self.lock_files.clear()
-        os.close(self.fd)
+        super().__del__()
+
+
+class File(Descriptor):
+    """An open file of ``node``; ``appends``: whether it was opened to append."""
+
+    __slots__ = ("appends", "node")
+
+    def __init__(self, fd: int, node: Node, appends: bool) -> None:
+        super().__init__(fd)
+        self.node = node
+        self.appends = appends
 
 
 class Nodes:
@@ -63,10 +73,11 @@ class Nodes:
         self._lock = threading.Lock()
         st = os.fstat(root_fd)
         self._numbers = Numbers(st.st_dev)
-        self.root = self._new(ROOT, root_fd, st, syscalls.mount_of(root_fd)[1])
-        self.root.nlookup = 1
-        self._by_id = {ROOT: self.root}
-        self._by_key: dict[Key, Node] = {self.root.key: self.root}
+        root = self._new(ROOT, root_fd, st, syscalls.mount_of(root_fd)[1])
+        root.nlookup = 1
+        self._root_ino = root.ino
+        self._by_id = {ROOT: root}
+        self._by_key: dict[Key, Node] = {root.key: root}
         self._last = ROOT
         self._asked = ROOT
 
@@ -102,21 +113,20 @@ class Nodes:
     def listed(self, directory: Node, entries: Iterable[Raw]) -> Iterator[Raw]:
         """Directory entries, with the numbers that are shown. What lies above the root is nobody's business: its ``..`` is
         itself."""
-        device, shown, is_root = directory.key[1], self._numbers.shown, directory is self.root
+        device, shown, is_root = directory.key[1], self._numbers.shown, directory.nodeid == ROOT
         for name, ino, kind, behind in entries:
-            yield name, self.root.ino if is_root and name == b".." else shown(device, ino), kind, behind
+            yield name, self._root_ino if is_root and name == b".." else shown(device, ino), kind, behind
 
     def forget(self, nodeid: int, nlookup: int) -> None:
-        """Give back references; the inode's descriptor is closed with the last."""
+        """Give back references; with the last the table lets go of the inode, and of its descriptor."""
         with self._lock:
             node = self._by_id.get(nodeid)
-            if node is None or node is self.root:
+            if node is None or nodeid == ROOT:
                 return
             node.nlookup -= nlookup
             if node.nlookup > 0:
                 return
             del self._by_id[nodeid], self._by_key[node.key]
-        node.close()
 
     def idle(self, count: int) -> list[int]:
         """The numbers of some inodes that are open nowhere: each call goes on behind the last, and then from the start."""
@@ -129,11 +139,8 @@ class Nodes:
     def clear(self) -> None:
         """Forget all of them, the root as well."""
         with self._lock:
-            nodes = list(self._by_id.values())
             self._by_id.clear()
             self._by_key.clear()
-        for node in nodes:
-            node.close()
 
 
 def open_at(path: bytes, flags: int, mode: int = 0o777, dir_fd: int | None = None) -> int:

@@ -30,7 +30,8 @@ from ...daemon import (
 )
 from . import syscalls
 from .caller import Identity, parent_group, umask
-from .nodes import Node, Nodes, check_name, open_at
+from .descriptors import OpenFiles
+from .nodes import File, Node, Nodes, check_name, open_at
 
 log = logging.getLogger("fusewire.passthrough")
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class Tree(Operations):
         except OSError as error:
             raise OSError(error.errno, f"cannot mirror {self.source}: {error.strerror}") from None
         self._nodes = Nodes(root)
+        self._files: OpenFiles[File] = OpenFiles()
         self._identity = Identity()
         self._pruned: Future[None] | None = None
 
@@ -166,22 +168,25 @@ class Tree(Operations):
         return self._refer(open_at(node.path, os.O_PATH), node.mount)
 
     def unlink(self, parent: int, name: bytes) -> None:
-        os.unlink(check_name(name), dir_fd=self._nodes[parent].fd)
+        directory = self._nodes[parent]
+        os.unlink(check_name(name), dir_fd=directory.fd)
 
     def rmdir(self, parent: int, name: bytes) -> None:
-        os.rmdir(check_name(name), dir_fd=self._nodes[parent].fd)
+        directory = self._nodes[parent]
+        os.rmdir(check_name(name), dir_fd=directory.fd)
 
     def rename(self, parent: int, name: bytes, newparent: int, newname: bytes, flags: int) -> None:
-        old, new = self._nodes[parent].fd, self._nodes[newparent].fd
+        old, new = self._nodes[parent], self._nodes[newparent]
         check_name(name)
         check_name(newname)
         if flags:
-            syscalls.renameat2(old, name, new, newname, flags)
+            syscalls.renameat2(old.fd, name, new.fd, newname, flags)
         else:
-            os.rename(name, newname, src_dir_fd=old, dst_dir_fd=new)
+            os.rename(name, newname, src_dir_fd=old.fd, dst_dir_fd=new.fd)
 
     def readlink(self, ino: int) -> bytes:
-        return os.readlink(b"", dir_fd=self._nodes[ino].fd)
+        node = self._nodes[ino]
+        return os.readlink(b"", dir_fd=node.fd)
 
     # -- attributes -----------------------------------------------------------------------------------------------
 
@@ -212,8 +217,9 @@ class Tree(Operations):
         return self._attributes(node)
 
     def _truncate(self, node: Node, size: int, fh: int | None, kill_suidgid: bool) -> None:
+        file = None if fh is None else self._files[fh]
         with self._identity.without_fsetid() if kill_suidgid else contextlib.nullcontext():
-            os.truncate(node.path if fh is None else fh, size)
+            os.truncate(node.path if file is None else file.fd, size)
 
     def statx(self, ino: int, fh: int | None, flags: int, mask: int) -> Statx:
         node = self._nodes[ino]
@@ -223,29 +229,33 @@ class Tree(Operations):
         return Statx(fields[0] & _STATX_KNOWN, *fields[1:12], *times, *fields[24:])._replace(ino=node.ino)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
-        path = self._nodes[ino].path
+        node = self._nodes[ino]
         if name == posix_acl.ACCESS:
             # As the caller, with all groups: the host clears the set-group-ID bit for one who is not in the file's group.
             request = current_request()
             with self._identity.caller(request.uid, request.gid, _all_groups(request)):
-                os.setxattr(path, name, value, flags)
+                os.setxattr(node.path, name, value, flags)
         else:
-            os.setxattr(path, name, value, flags)
+            os.setxattr(node.path, name, value, flags)
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
-        return os.getxattr(self._nodes[ino].path, name)
+        node = self._nodes[ino]
+        return os.getxattr(node.path, name)
 
     def listxattr(self, ino: int) -> Iterable[bytes]:
-        names = [os.fsencode(name) for name in os.listxattr(self._nodes[ino].path)]
+        node = self._nodes[ino]
+        names = [os.fsencode(name) for name in os.listxattr(node.path)]
         if current_request().uid != 0:  # the host shows these to the privileged only, and that is us
             names = [name for name in names if not name.startswith(b"trusted.")]
         return names
 
     def removexattr(self, ino: int, name: bytes) -> None:
-        os.removexattr(self._nodes[ino].path, name)
+        node = self._nodes[ino]
+        os.removexattr(node.path, name)
 
     def statfs(self, ino: int) -> StatFS:
-        st = os.fstatvfs(self._nodes[ino].fd)
+        node = self._nodes[ino]
+        st = os.fstatvfs(node.fd)
         return StatFS(
             st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax, st.f_frsize
         )  # fmt: skip
