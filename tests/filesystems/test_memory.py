@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import os
@@ -9,12 +10,13 @@ import queue
 import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from fusewire import Kernel, Session, Settings
+from fusewire.daemon import Lock
 from fusewire.daemon.session import Later
 from fusewire.filesystems import MemoryFS
 from fusewire.transport.eventloop import EventLoop
@@ -1106,6 +1108,52 @@ def test_waiting_in_a_circle_is_refused(client: Client, file: int) -> None:
         client.lock(file, 2, 0, 0, WRLCK, wait=True)
     client.lock(file, 2, 1, 1, UNLCK)
     assert waiter.end() is None
+
+
+def test_a_circle_by_one_of_two_threads_is_refused_though_the_other_has_got_its_lock(client: Client, file: int) -> None:
+    second = client.create(b"second").ino
+    client.lock(file, 1, 1, 1, WRLCK)
+    client.lock(file, 2, 2, 2, WRLCK)
+    client.lock(second, 3, 3, 3, WRLCK)
+    waits = Waiter(client, file, 1, 2, 2, WRLCK)
+    gets = Waiter(client, second, 1, 3, 3, WRLCK)
+    client.lock(second, 3, 3, 3, UNLCK)
+    assert gets.end() is None
+    with fails(errno.EDEADLK):
+        client.lock(file, 2, 1, 1, WRLCK, wait=True)
+    client.lock(file, 2, 2, 2, UNLCK)
+    assert waits.end() is None
+    assert not client.filesystem._waiting
+
+
+def test_a_circle_is_refused_though_another_that_waited_for_the_same_is_interrupted(client: Client, file: int) -> None:
+    client.lock(file, 1, 1, 1, WRLCK)
+    client.lock(file, 2, 2, 2, WRLCK)
+    waits, leaves = (Waiter(client, file, 1, 2, 2, WRLCK) for _ in range(2))
+    client.interrupt(leaves.unique)
+    assert leaves.end() == errno.EINTR
+    with fails(errno.EDEADLK):
+        client.lock(file, 2, 1, 1, WRLCK, wait=True)
+    client.lock(file, 2, 2, 2, UNLCK)
+    assert waits.end() is None
+
+
+def test_whoever_has_been_let_on_and_has_not_looked_again_waits_for_nobody(client: Client, file: int) -> None:
+    def setlk(owner: int, at: int, kind: int, wait: bool = False) -> Coroutine[Any, Any, None]:
+        return client.filesystem.setlk(file, 0, Lock(at, at, kind, owner=owner), wait)
+
+    async def both_get_what_they_want() -> None:
+        await setlk(1, 1, WRLCK)
+        await setlk(2, 2, WRLCK)
+        one = asyncio.create_task(setlk(1, 2, WRLCK, wait=True))
+        await asyncio.sleep(0)
+        await setlk(2, 2, UNLCK)
+        two = asyncio.create_task(setlk(2, 1, WRLCK, wait=True))
+        await one
+        await setlk(1, 1, UNLCK)
+        await two
+
+    asyncio.run(both_get_what_they_want())
 
 
 def test_flock_and_byte_ranges_do_not_see_each_other(client: Client, file: int) -> None:

@@ -18,13 +18,25 @@ from .nodes import error
 RELEASE, RELEASE_FLOCK_UNLOCK = 18, 1 << 1
 
 
+class Wanted:
+    """A byte range of one file that one request asks for; of two that ask for the same each is its own."""
+
+    __slots__ = ("lock", "locks")
+
+    def __init__(self, locks: FileLocks, lock: Lock) -> None:
+        self.locks = locks
+        self.lock = lock
+
+
 class Locking(Inodes):
     """Byte-range locks belong to the descriptor table that took them, flocks to the open file."""
 
     def __init__(self, size: int | None) -> None:
         super().__init__(size)
         self._over = False
-        self._waiting: dict[int, int] = {}  # owners that wait for a byte range, and for whom
+        # By owner, what it waits for: threads of one process are one owner. For whom is not kept, but looked at anew: who
+        # had unlocked, and was not looked at again, would be waited for still.
+        self._waiting: dict[int, list[Wanted]] = {}
 
     def getlk(self, ino: int, fh: int, lock: Lock) -> Lock | None:
         with self._lock:
@@ -33,13 +45,13 @@ class Locking(Inodes):
 
     async def setlk(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:  # type: ignore[override]
         with self._lock:
-            locks = self._locks(ino)
+            wanted = Wanted(self._locks(ino), lock)
         try:
-            await self._acquire(locks, lambda: self._try_range(locks, lock, wait), wait)
+            await self._acquire(wanted.locks, lambda: self._try_range(wanted, wait), wait)
         finally:
             if wait:
                 with self._lock:
-                    self._waiting.pop(lock.owner, None)
+                    self._waits_no_more(wanted)
 
     async def flock(self, ino: int, fh: int, lock: Lock, wait: bool) -> None:  # type: ignore[override]
         with self._lock:
@@ -109,11 +121,11 @@ class Locking(Inodes):
                 await changed.wait()
         raise InterruptedError
 
-    def _try_range(self, locks: FileLocks, lock: Lock, wait: bool) -> bool:
+    def _try_range(self, wanted: Wanted, wait: bool) -> bool:
         with self._lock:
-            if lock.type != F_UNLCK and self._range_conflict(locks, lock, wait) is not None:
+            if wanted.lock.type != F_UNLCK and self._in_the_way(wanted, wait):
                 return False
-            locks.set_range(lock)
+            wanted.locks.set_range(wanted.lock)
             return True
 
     def _try_flock(self, locks: FileLocks, lock: Lock) -> bool:
@@ -123,19 +135,36 @@ class Locking(Inodes):
             locks.set_flock(lock)
             return True
 
-    def _range_conflict(self, locks: FileLocks, wanted: Lock, wait: bool) -> Lock | None:
-        """What is in the way of ``wanted``. Raises OSError(EDEADLK) where waiting for it would close a circle."""
-        held = locks.range_conflict(wanted)
-        if held is not None and wait:
-            self._check_no_circle(wanted.owner, held.owner)
-            self._waiting[wanted.owner] = held.owner
-        return held
+    def _in_the_way(self, wanted: Wanted, wait: bool) -> bool:
+        """Whether a lock is. Raises OSError(EDEADLK) where waiting for it would close a circle."""
+        held = wanted.locks.range_conflict(wanted.lock)
+        if held is None:
+            return False
+        if wait:
+            owner = wanted.lock.owner
+            self._check_no_circle(owner, held.owner)
+            waiting = self._waiting.setdefault(owner, [])
+            if wanted not in waiting:
+                waiting.append(wanted)
+        return True
 
     def _check_no_circle(self, waiter: int, holder: int) -> None:
-        seen = set()
-        following: int | None = holder
-        while following is not None and following not in seen:
-            if following == waiter:
-                raise error(errno.EDEADLK)
-            seen.add(following)
-            following = self._waiting.get(following)
+        seen = {holder}
+        following = [holder]
+        while following:
+            for wanted in self._waiting.get(following.pop(), ()):
+                held = wanted.locks.range_conflict(wanted.lock)
+                if held is None or held.owner in seen:
+                    continue
+                if held.owner == waiter:
+                    raise error(errno.EDEADLK)
+                seen.add(held.owner)
+                following.append(held.owner)
+
+    def _waits_no_more(self, wanted: Wanted) -> None:
+        owner = wanted.lock.owner
+        waiting = self._waiting.get(owner, [])
+        if wanted in waiting:
+            waiting.remove(wanted)
+            if not waiting:
+                del self._waiting[owner]
