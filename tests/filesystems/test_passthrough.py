@@ -23,6 +23,8 @@ from conftest import need
 
 from fusewire import Kernel, Process, Session
 from fusewire.filesystems import PassthroughFS
+from fusewire.filesystems.passthrough import syscalls
+from fusewire.filesystems.passthrough.caller import Identity
 from fusewire.filesystems.passthrough.numbers import Numbers
 from fusewire.wire import layouts as L
 from fusewire.wire.codec import (
@@ -465,6 +467,27 @@ def test_the_umask_of_the_process_is_left_alone(client: Client) -> None:
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
+
+
+def test_while_a_daemon_that_gave_up_root_looks_who_it_is_no_other_thread_acts_as_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = (1 << 41) - 1
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(syscalls, "capabilities", lambda: (every, every, 0))
+    identity = Identity()
+    refused = []
+
+    def other_thread() -> tuple[int, int, int]:
+        monkeypatch.setattr(syscalls, "capabilities", lambda: (0, 0, 0))
+        with identity.caller(1000, 1000, ()):
+            return 0, 0, 0
+
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setattr(syscalls, "capabilities", other_thread)
+    monkeypatch.setattr(syscalls, "setgroups", refused.append)
+    with identity.caller(1000, 1000, ()):
+        assert not refused
 
 
 # -- attributes --------------------------------------------------------------------------------------------------------

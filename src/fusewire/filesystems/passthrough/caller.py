@@ -11,30 +11,48 @@ import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from . import syscalls
 
 
-class Identity:
-    """The daemon's own identity, to put others on over it. ``privileged``: whether it may act as other users at all.
+class _Own(NamedTuple):
+    """Who this process is. ``privileged``: whether it may act as other users at all."""
 
-    A daemon may give up its privileges while it serves (``MountOptions.user``): then it is another, and is looked at anew.
+    uid: int
+    gid: int
+    groups: list[int]
+    effective: int
+    permitted: int
+    inheritable: int
+
+    @classmethod
+    def look(cls) -> _Own:
+        return cls(os.geteuid(), os.getegid(), os.getgroups(), *syscalls.capabilities())
+
+    @property
+    def privileged(self) -> bool:
+        return self.has(syscalls.CAP_SETUID) and self.has(syscalls.CAP_SETGID)
+
+    def has(self, capability: int) -> bool:
+        return bool(self.effective & 1 << capability)
+
+
+class Identity:
+    """The daemon's own identity, to put others on over it.
+
+    A daemon may give up its privileges while it serves (``MountOptions.user``): then it is another, and is looked at anew;
+    whole, because other threads go by it meanwhile.
     """
 
     def __init__(self) -> None:
-        self._look()
+        self._last = _Own.look()
 
-    def _look(self) -> None:
-        self.uid, self.gid, self.groups = os.geteuid(), os.getegid(), os.getgroups()
-        self.effective, self._permitted, self._inheritable = syscalls.capabilities()
-        self.privileged = self._has(syscalls.CAP_SETUID) and self._has(syscalls.CAP_SETGID)
-
-    def _look_again(self) -> None:
-        if os.geteuid() != self.uid:
-            self._look()
-
-    def _has(self, capability: int) -> bool:
-        return bool(self.effective & 1 << capability)
+    def _own(self) -> _Own:
+        own = self._last
+        if os.geteuid() != own.uid:
+            own = self._last = _Own.look()
+        return own
 
     @contextlib.contextmanager
     def caller(self, uid: int, gid: int, groups: Sequence[int]) -> Iterator[None]:
@@ -42,8 +60,8 @@ class Identity:
 
         A daemon without privileges stays who it is.
         """
-        self._look_again()
-        if not self.privileged or (uid == self.uid and gid == self.gid):
+        own = self._own()
+        if not own.privileged or (uid == own.uid and gid == own.gid):
             yield
             return
         try:
@@ -52,26 +70,25 @@ class Identity:
             syscalls.setfsuid(uid)  # last: it gives up capabilities
             yield
         finally:
-            self._look_again()
-            syscalls.setfsuid(self.uid)
-            syscalls.setfsgid(self.gid)
-            if self.privileged:
-                syscalls.setgroups(self.groups)
+            own = self._own()
+            syscalls.setfsuid(own.uid)
+            syscalls.setfsgid(own.gid)
+            if own.privileged:
+                syscalls.setgroups(own.groups)
 
     @contextlib.contextmanager
     def without_fsetid(self) -> Iterator[None]:
         """Change contents as someone whom no set-user-ID bit survives: the host clears it, atomically with the change."""
-        self._look_again()
-        if not self._has(syscalls.CAP_FSETID):
+        own = self._own()
+        if not own.has(syscalls.CAP_FSETID):
             yield
             return
         try:
-            syscalls.set_capabilities(
-                self.effective & ~(1 << syscalls.CAP_FSETID), self._permitted, self._inheritable
-            )  # fmt: skip
+            syscalls.set_capabilities(own.effective & ~(1 << syscalls.CAP_FSETID), own.permitted, own.inheritable)
             yield
         finally:
-            syscalls.set_capabilities(self.effective, self._permitted, self._inheritable)
+            own = self._own()
+            syscalls.set_capabilities(own.effective, own.permitted, own.inheritable)
 
 
 _thread = threading.local()
