@@ -320,6 +320,43 @@ def test_the_kernel_is_asked_to_forget_before_descriptors_run_out(
     assert ROOT not in asked
 
 
+class Preempted(PassthroughFS):
+    """Whenever a thread has looked at the last prune, another finds it refused, and drops it."""
+
+    @property
+    def _pruned(self) -> Future[None] | None:
+        last, self.last = self.last, None
+        return last
+
+    @_pruned.setter
+    def _pruned(self, last: Future[None] | None) -> None:
+        self.last = last
+
+
+def test_two_that_have_the_kernel_asked_to_forget_at_once_both_find_their_file(source: Path) -> None:
+    fs = Preempted(source)
+    client = Client(fs)
+    (source / "other").touch()
+    refused: Future[None] = Future()
+    refused.set_exception(FileNotFoundError())
+    client.session.notify.sink = lambda _: refused
+    fs._plenty = 1
+    assert client.lookup(b"file")
+    assert client.lookup(b"other")
+    client.session.destroy()
+
+
+def test_a_name_is_found_though_the_kernel_cannot_be_asked_to_forget(
+    client: Client, fs: PassthroughFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: bytes) -> Future[None]:
+        raise RuntimeError("can't start new thread")
+
+    client.session.notify.sink = no_thread
+    monkeypatch.setattr(fs, "_plenty", 1)
+    assert client.lookup(b"file")
+
+
 @pytest.mark.parametrize(("name", "error"), [("missing", FileNotFoundError), ("file", NotADirectoryError)])
 def test_a_source_that_cannot_be_mirrored_is_refused(source: Path, name: str, error: type[OSError]) -> None:
     with pytest.raises(error, match=f"cannot mirror .*{name}"):

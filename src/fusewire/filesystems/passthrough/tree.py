@@ -126,12 +126,14 @@ class Tree(Operations):
         return Entry(Attributes.of(st, node.ino), node.nodeid, attr_timeout=0.0 if has_suid_or_sgid(st) else None)
 
     def _make_room(self) -> None:
-        """Descriptors run short: have the kernel forget inodes that it only remembers (7.45), some at a time."""
-        if self._pruned is not None and not self._pruned.done():
+        """Descriptors run short: have the kernel forget inodes that it only remembers (7.45), some at a time. Raises nothing:
+        whoever looked a name up has its reference, and is to hear of it."""
+        pruned = self._pruned  # two threads may come at once
+        if pruned is not None and not pruned.done():
             return
         try:
-            if self._pruned is not None:
-                self._pruned.result()
+            if pruned is not None:
+                pruned.result()
             idle = self._nodes.idle(_PRUNED_AT_ONCE)
             self._pruned = self.session.notify.prune(idle) if idle else None
         except FileNotFoundError:
@@ -139,6 +141,9 @@ class Tree(Operations):
         except OSError as error:
             self._plenty = sys.maxsize
             log.debug("the kernel does not forget inodes when asked to: %s", error)
+        except Exception as error:  # Linux gives no thread to ask from; the mount has ended meanwhile
+            self._pruned = None
+            log.debug("the kernel cannot be asked to forget inodes now: %r", error)
 
     def forget(self, ino: int, nlookup: int) -> None:
         self._nodes.forget(ino, nlookup)
