@@ -10,6 +10,7 @@ import queue
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,6 +20,7 @@ from fusewire import Kernel, Session, Settings
 from fusewire.daemon import Lock
 from fusewire.daemon.session import Later
 from fusewire.filesystems import MemoryFS
+from fusewire.filesystems.memory import directories
 from fusewire.transport.eventloop import EventLoop
 from fusewire.wire import layouts as L
 from fusewire.wire import posix_acl as acl
@@ -1206,6 +1208,26 @@ def test_a_file_that_goes_while_its_directory_is_listed_is_not_counted_again(cli
     assert list(filesystem.nodes) == [1]
     assert filesystem._metadata.used == filesystem.nodes[1].charge
     assert filesystem._space.used == 0
+
+
+def test_a_time_that_is_set_while_its_directory_is_opened_stays(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ino = client.mkdir(b"directory").ino
+    answered: list[int] = []
+    other = threading.Thread(target=lambda: answered.append(client.setattr(ino, atime=5 << 30).atime))
+
+    def preempted() -> int:
+        monkeypatch.setattr(directories, "time_ns", time.time_ns)
+        other.start()
+        other.join(timeout=0.1)
+        return time.time_ns()
+
+    monkeypatch.setattr(directories, "time_ns", preempted)
+    client.ask(Opcode.OPENDIR, ino, L.OpenIn())
+    other.join(10)
+    assert answered == [5 << 30]
+    assert client.stat(ino).atime == 5 << 30
 
 
 def test_many_threads_leave_nothing_behind(client: Client) -> None:

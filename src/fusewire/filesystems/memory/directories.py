@@ -17,9 +17,10 @@ class Directories(Inodes):
     """READDIR and READDIRPLUS. Offsets are cookies (see ``nodes.Directory``), so an open directory has no state."""
 
     def opendir(self, ino: int, flags: int) -> int:
-        node = self._directory(ino)
-        if node.atime_ns <= node.mtime_ns and not flags & os.O_NOATIME:
-            node.atime_ns = time_ns()
+        with self._lock:
+            node = self._directory(ino)
+            if node.atime_ns <= node.mtime_ns and not flags & os.O_NOATIME:
+                node.atime_ns = time_ns()
         return 0
 
     def readdir(self, ino: int, fh: int, offset: int) -> Iterator[Plain]:
