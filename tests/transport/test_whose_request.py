@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import queue
@@ -16,6 +17,8 @@ from conftest import wait_until
 
 import fusewire
 from fusewire import Attributes, Entry, Operations, Request, Session, StatFS
+from fusewire.daemon.request import Seat
+from fusewire.daemon.session import Later
 from fusewire.inspect.events import EventStream
 from fusewire.transport.devfuse import DevFuse
 from fusewire.transport.readers import Readers
@@ -189,7 +192,7 @@ def test_a_handler_on_a_reader_whose_own_call_is_answered_in_line_gets_its_reque
 def test_async_handlers_side_by_side_have_each_its_own_request() -> None:
     seen: dict[int, int] = {}
 
-    class Later(Operations):
+    class Together(Operations):
         def __init__(self) -> None:
             self.both = asyncio.Barrier(2)
 
@@ -198,13 +201,80 @@ def test_async_handlers_side_by_side_have_each_its_own_request() -> None:
             seen[ino] = fusewire.current_request().unique
             return StatFS()
 
-    served = Served(Later())
+    served = Served(Together())
     served.channel.ask(Opcode.STATFS, 4, nodeid=10)
     served.channel.ask(Opcode.STATFS, 6, nodeid=20)
     assert (served.channel.answered(4), served.channel.answered(6)) == (0, 0)
     assert seen == {10: 4, 20: 6}
     assert not served.session.in_flight
     served.end()
+
+
+class Awaited(Operations):
+    async def statfs(self, ino: int) -> StatFS:  # type: ignore[override]
+        return StatFS()
+
+
+def interrupted(session: Session, unique: int) -> bool:
+    """Send an INTERRUPT; whether it was taken, and not to come again."""
+    raw = codec.encode_request(Opcode.INTERRUPT, Message((L.InterruptIn(unique),)), unique=unique | 1)
+    return session.handle(raw) is None
+
+
+def test_an_interrupt_that_comes_just_before_an_async_handler_has_its_own_request_is_not_lost() -> None:
+    session = Session(Awaited())
+    session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    bound, taken = session._bound[Opcode.STATFS], []
+
+    def decode(nodeid: int, message: memoryview, end: int) -> tuple[Any, ...]:
+        taken.append(interrupted(session, 4))
+        return bound.decode(nodeid, message, end)
+
+    session._bound[Opcode.STATFS] = dataclasses.replace(bound, decode=decode)
+    later = session.handle(codec.encode_request(Opcode.STATFS, unique=4, nodeid=1))
+    assert isinstance(later, Later)
+    assert taken == [True]
+    assert later.request.interrupted
+
+
+def test_an_interrupt_that_comes_while_a_request_moves_to_its_async_handler_is_not_lost() -> None:
+    session = Session(Awaited())
+    session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    taken: list[bool] = []
+    thread = threading.Thread(target=lambda: taken.append(interrupted(session, 4)))
+
+    class Moving(set[Any]):
+        def add(self, seat: Any) -> None:
+            if seat.header[2] == 4 and thread.ident is None:
+                thread.start()
+                thread.join(0.2)
+            super().add(seat)
+
+    session.seats = Moving(session.seats)
+    later = session.handle(codec.encode_request(Opcode.STATFS, unique=4, nodeid=1))
+    thread.join(20)
+    assert isinstance(later, Later)
+    assert later.request.interrupted or taken == [False]
+
+
+def test_an_interrupt_for_a_request_that_is_done_meanwhile_is_to_come_again() -> None:
+    class Gone(Seat):
+        """Its thread leaves it just as another looks up its buffer."""
+
+        @property  # type: ignore[override]
+        def buffer(self) -> memoryview:
+            self.leave()
+            return memoryview(b"")
+
+        @buffer.setter
+        def buffer(self, value: memoryview) -> None:
+            pass
+
+    session = Session(Awaited())
+    seat = Gone(session, memoryview(b""))
+    seat.header = (40, Opcode.STATFS, 4, 1, 0)
+    session.seats.add(seat)
+    assert not interrupted(session, 4)
 
 
 def test_what_is_left_in_a_readers_buffer_is_no_part_of_the_next_message() -> None:

@@ -165,16 +165,41 @@ class Seat:
     def request(self) -> Request | None:
         """The request that is being handled here: the same object however often it is asked for, from any thread."""
         with self._lock:
-            header = self.header
-            if header is self.done:
-                return None
-            made = self._made
-            if made is None or made[0] is not header:
-                length, opcode, unique, nodeid, _ = header
-                uid, gid, pid = _read_caller(self.buffer)
-                request = Request(opcode, unique, nodeid, uid, gid, pid, self.buffer[:length], self.session.dialect)
-                made = self._made = header, request
-            return made[1]
+            return self._request()
+
+    def _request(self) -> Request | None:
+        # Its own thread takes no lock to leave: what is not done after the buffer was looked up was in that buffer.
+        header = self.header
+        buffer = self.buffer
+        if header is self.done:
+            return None
+        made = self._made
+        if made is None or made[0] is not header:
+            length, opcode, unique, nodeid, _ = header
+            uid, gid, pid = _read_caller(buffer)
+            request = Request(opcode, unique, nodeid, uid, gid, pid, buffer[:length], self.session.dialect)
+            made = self._made = header, request
+        return made[1]
+
+    def interrupt(self, unique: int) -> bool:
+        """An interrupt came for the request ``unique``; False where that is not here, or no longer."""
+        with self._lock:
+            request = self._request()
+            if request is None or request.unique != unique:
+                return False
+            request.interrupted = True  # before the lock is let go: it may move
+        request.interrupt()
+        return True
+
+    def move_to(self, other: Seat) -> None:
+        """The request that is here goes on in ``other``, where its message lies already. An interrupt that came goes with it;
+        one that comes from now on finds it there."""
+        with self._lock:
+            self.session.seats.add(other)
+            made, there = self._made, other.request
+            if made is not None and made[0] is self.header and made[1].interrupted and there is not None:
+                there.interrupted = True
+            self.done = self.header
 
 
 _current: ContextVar[Seat] = ContextVar("fusewire_seat")

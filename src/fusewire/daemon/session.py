@@ -165,7 +165,7 @@ class Session:
         if self._flock and opcode in self._flock and is_flock(message):
             bound = self._flock[opcode]
         if bound.is_async:
-            return self._later(bound, bytes(message[:size]), end)
+            return self._later(bound, seat, bytes(message[:size]), end)
         # First to a name: what is not a method is slow to call where it is found.
         decode, method, encode = bound.decode, bound.method, bound.encode
         try:
@@ -183,14 +183,14 @@ class Session:
         except Exception as error:
             return not_encoded(unique, nodeid, bound, error)
 
-    def _later(self, bound: Bound, message: bytes, end: int) -> Later | Answer:
+    def _later(self, bound: Bound, reader: Seat, message: bytes, end: int) -> Later | Answer:
         seat = Seat(self, memoryview(message))
         seat.header = read_header(message)
         try:
             args = bound.decode(seat.header[3], seat.buffer, end)
         except Exception as error:
             return self._malformed(seat, error)
-        self.seats.add(seat)
+        reader.move_to(seat)
         return Later(self, seat, bound, args)
 
     @staticmethod
@@ -348,12 +348,8 @@ class Session:
     def _interrupt(self, unique: int, interrupted: int) -> Answer | None:
         """Tell the handler. For a request that is not here (yet) the kernel is asked to come again."""
         for seat in list(self.seats):
-            header = seat.header
-            if header[2] == interrupted:
-                request = seat.request
-                if request is not None and request.unique == interrupted:
-                    request.interrupt()
-                    return None
+            if seat.header[2] == interrupted and seat.interrupt(interrupted):
+                return None
         return error_answer(unique, Errno.EAGAIN)
 
     @property
