@@ -71,8 +71,9 @@ class Notifier:
 
         def sent(done: Future[None]) -> None:
             error = None if done.cancelled() else done.exception()
-            if error is not None and self._retrieves.pop(unique, None) is not None and not result.cancelled():
-                result.set_exception(error)
+            if error is not None and self._retrieves.pop(unique, None) is not None:
+                if result.set_running_or_notify_cancel():
+                    result.set_exception(error)
 
         self._send(NotifyCode.RETRIEVE, NotifyRetrieveOut(unique, ino, offset, size)).add_done_callback(sent)
         return result
@@ -101,10 +102,12 @@ class Notifier:
         """The session is over: nobody will answer."""
         self.sink = None
         while self._retrieves:
-            _, result = self._retrieves.popitem()
-            if result.cancelled():
-                continue
-            result.set_exception(OSError(int(Errno.ENODEV), "the session has ended"))
+            try:
+                _, result = self._retrieves.popitem()
+            except KeyError:  # another thread took the last one
+                return
+            if result.set_running_or_notify_cancel():
+                result.set_exception(OSError(int(Errno.ENODEV), "the session has ended"))
 
     def _send(self, code: NotifyCode, struct: object = None, *names: bytes, data: bytes = b"") -> Future[None]:
         structs = () if struct is None else (struct,)
@@ -112,8 +115,9 @@ class Notifier:
 
     def _emit(self, code: NotifyCode, message: Message) -> Future[None]:
         raw = encode_notification(code, message)
-        if self.sink is None:
+        sink = self.sink  # once: close() may come meanwhile
+        if sink is None:
             raise OSError(
                 int(Errno.EOPNOTSUPP), f"{code.name} cannot be sent: nothing that takes notifications is served"
             )
-        return self.sink(raw)
+        return sink(raw)
