@@ -27,6 +27,7 @@ class Waiters:
 
     def wake(self) -> None:
         """Something has changed: whoever waits looks again. From any thread."""
-        for loop, changed in tuple(self._waiting):
+        # A list: making a tuple may start the garbage collector before it has them all, and with it another thread.
+        for loop, changed in list(self._waiting):
             with contextlib.suppress(RuntimeError):  # the loop is closed: the mount is gone
                 loop.call_soon_threadsafe(changed.set)
