@@ -6,12 +6,15 @@ import errno
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 import fusewire
 from fusewire import Attributes, DirEntry, Entry, Lock, Opened, Operations, Session
 from fusewire.daemon import Settings
+from fusewire.daemon.notify import Notifier
 from fusewire.filesystems import MemoryFS
 from fusewire.wire import codec
 from fusewire.wire import layouts as L
@@ -579,6 +583,84 @@ def test_a_retrieve_that_is_never_answered_ends_with_the_session() -> None:
     result = session.notify.retrieve(2, 0, 100)
     session.notify.close()
     assert isinstance(result.exception(timeout=1), OSError)
+
+
+def test_a_retrieve_that_is_cancelled_just_as_the_session_ends_does_not_disturb_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Cancelled(Future[bytes]):
+        def cancelled(self) -> bool:
+            was = super().cancelled()
+            self.cancel()
+            return was
+
+    monkeypatch.setattr("fusewire.daemon.notify.Future", Cancelled)
+    session = started(Operations())
+    session.notify.sink = lambda raw: Future()
+    session.notify.retrieve(2, 0, 100)
+    session.notify.close()
+    with pytest.raises(OSError, match="cannot be sent"):
+        session.notify.inc_epoch()
+
+
+def test_a_retrieve_that_is_answered_just_as_the_session_ends_does_not_disturb_the_end() -> None:
+    class Answered(dict[int, Any]):
+        def popitem(self) -> tuple[int, Any]:
+            self.clear()
+            return super().popitem()
+
+    session = started(Operations())
+    session.notify._retrieves = Answered()
+    session.notify.sink = lambda raw: Future()
+    session.notify.retrieve(2, 0, 100)
+    session.notify.close()
+    assert session.notify.sink is None
+
+
+def test_a_notification_at_the_very_end_of_a_session_finds_its_sink_or_says_that_there_is_none() -> None:
+    class Ending(Notifier):
+        """Ends as soon as its sink was looked at."""
+
+        @property  # type: ignore[override]
+        def sink(self) -> Any:
+            sink, self._sink = self._sink, None
+            return sink
+
+        @sink.setter
+        def sink(self, value: Any) -> None:
+            self._sink = value
+
+    notifier = Ending()
+    notifier.sink = lambda raw: Future()
+    assert isinstance(notifier.inc_epoch(), Future)
+    with pytest.raises(OSError, match="cannot be sent"):
+        notifier.inc_epoch()
+
+
+def test_all_who_wait_for_the_interrupt_of_one_request_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = fusewire.Request(Opcode.READ, 4, 1, 0, 0, 0, b"")
+    woken: list[bool] = []
+    first, other = (threading.Thread(target=lambda: woken.append(request.wait_interrupted(5))) for _ in range(2))
+    waiting: list[threading.Event] = []
+
+    class Event(threading.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            if other.ident is None:  # the first makes its event, and before it goes on the other waits
+                other.start()
+                wait_until(lambda: len(waiting) == 1)
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waiting.append(self)
+            return super().wait(timeout)
+
+    monkeypatch.setattr("fusewire.daemon.request.threading", SimpleNamespace(Event=Event))
+    first.start()
+    wait_until(lambda: len(waiting) == 2)
+    request.interrupt()
+    for thread in (first, other):
+        thread.join(20)
+    assert woken == [True, True]
 
 
 def test_after_a_handler_inside_another_the_outer_one_still_has_its_own_request() -> None:

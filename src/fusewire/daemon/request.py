@@ -36,7 +36,7 @@ class Request:
     """
 
     __slots__ = (
-        "_event", "_message", "dialect", "gid", "interrupted", "nodeid", "on_interrupt", "opcode", "pid", "uid", "unique",
+        "_message", "_waiters", "dialect", "gid", "interrupted", "nodeid", "on_interrupt", "opcode", "pid", "uid", "unique",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +59,7 @@ class Request:
         self.dialect = dialect
         self.interrupted = False  # the caller got a signal: an answer of EINTR would please it
         self.on_interrupt: Callable[[], None] | None = None
-        self._event: threading.Event | None = None
+        self._waiters: list[threading.Event] = []
         self._message = message
 
     def __repr__(self) -> str:
@@ -106,18 +106,19 @@ class Request:
     def interrupt(self) -> None:
         """The session's: a FUSE_INTERRUPT for this request came."""
         self.interrupted = True
-        if self._event is not None:
-            self._event.set()
+        for event in list(self._waiters):
+            event.set()
         if self.on_interrupt is not None:
             self.on_interrupt()
 
     def wait_interrupted(self, timeout: float | None = None) -> bool:
         """Sleep until the caller is interrupted, at most ``timeout`` seconds; whether it was."""
-        if self._event is None:
-            self._event = threading.Event()
-        if self.interrupted:
-            return True
-        return self._event.wait(timeout)
+        event = threading.Event()  # each waiter's own
+        self._waiters.append(event)
+        try:
+            return self.interrupted or event.wait(timeout)
+        finally:
+            self._waiters.remove(event)
 
 
 Header = tuple[int, int, int, int, int]
