@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import fusewire
 from fusewire import Attributes, DirEntry, Entry, Lock, Opened, Operations, Session
-from fusewire.daemon import Settings
+from fusewire.daemon import Granted, Settings
 from fusewire.daemon.notify import Notifier
 from fusewire.filesystems import MemoryFS
 from fusewire.wire import codec
@@ -95,6 +95,53 @@ def test_a_write_carries_no_more_than_the_kernel_lets_it(pages: int | None, gran
     out = ask(session, Opcode.INIT, Message((L.InitIn(7, 45, 1 << 17, ALL),)), nodeid=0).structs[0]
     assert session.granted is not None
     assert (session.granted.max_write, out.max_write, out.max_pages) == (granted, granted, granted >> 12)
+
+
+def test_of_two_sessions_of_one_filesystem_only_the_later_is_granted_its_init() -> None:
+    operations = Operations()
+    first, second = Session(operations), Session(operations)
+    with pytest.raises(OSError) as caught:
+        ask(first, Opcode.INIT, Message((L.InitIn(7, 45),)), nodeid=0)
+    assert caught.value.errno == errno.EBUSY
+    assert "mounted already" in first.refusal
+    ask(second, Opcode.INIT, Message((L.InitIn(7, 45),)), nodeid=0)
+    assert (first.lives, second.lives) == (False, True)
+
+
+def test_a_filesystem_is_taken_while_its_init_and_its_destroy_run() -> None:
+    refused: list[str] = []
+
+    class Again(Operations):
+        def init(self, granted: Granted) -> None:
+            with pytest.raises(RuntimeError, match="mounted already"):
+                Session(self)
+            refused.append("init")
+
+        def destroy(self) -> None:
+            with pytest.raises(RuntimeError, match="mounted already"):
+                Session(self)
+            refused.append("destroy")
+
+    operations = Again()
+    session = started(operations)
+    session.destroy()
+    assert refused == ["init", "destroy"]
+    assert started(operations).lives
+
+
+def test_a_filesystem_whose_init_failed_is_free_again() -> None:
+    class Failing(Operations):
+        fails = True
+
+        def init(self, granted: Granted) -> None:
+            if self.fails:
+                raise OSError(errno.ENOMEM, "no memory")
+
+    operations = Failing()
+    with pytest.raises(OSError):
+        started(operations)
+    operations.fails = False
+    assert started(operations).lives
 
 
 def test_flags_beyond_bit_31_travel_in_the_second_word() -> None:

@@ -71,9 +71,10 @@ class Notifier:
 
         def sent(done: Future[None]) -> None:
             error = None if done.cancelled() else done.exception()
-            if error is not None and self._retrieves.pop(unique, None) is not None:
-                if result.set_running_or_notify_cancel():
-                    result.set_exception(error)
+            if error is None or self._retrieves.pop(unique, None) is None:
+                return
+            if result.set_running_or_notify_cancel():
+                result.set_exception(error)
 
         self._send(NotifyCode.RETRIEVE, NotifyRetrieveOut(unique, ino, offset, size)).add_done_callback(sent)
         return result

@@ -65,6 +65,7 @@ class Session:
         self.granted: Granted | None = None
         self.dialect: Dialect = LATEST
         self.destroyed = False
+        self._begun = self._ending = False  # `init` was called and did not fail; `destroy` was called
         self.seats: set[Seat] = set()
         self._idle: list[Seat] = []  # those of them for `handle`
         for name in ("init", "destroy", "forget"):
@@ -86,16 +87,23 @@ class Session:
         self._flock: dict[int, Bound] = {}
         former: Session | None = getattr(operations, "session", None)
         if former is not None and former.lives:
-            raise RuntimeError(
-                f"this {type(operations).__name__} is mounted already, and has one session to notify: unmount it first, or "
-                "mount another object"
-            )
+            raise RuntimeError(self._taken)
         operations.session = self
+        if former is not None and former.lives:  # its INIT came between the two: it has seen itself there, or us
+            operations.session = former
+            raise RuntimeError(self._taken)
+
+    @property
+    def _taken(self) -> str:
+        return (
+            f"this {type(self.operations).__name__} is mounted already, and has one session to notify: unmount it first, or "
+            "mount another object"
+        )
 
     @property
     def lives(self) -> bool:
-        """Whether INIT was answered, and the end has not come."""
-        return self.granted is not None and not self.destroyed
+        """Whether the filesystem is this session's: from its ``init`` on, until ``destroy`` has returned."""
+        return self._begun and not self.destroyed
 
     def backing_open(self, fd: int) -> int:
         """Register an open regular file for FUSE passthrough (7.40); returns the ``backing_id`` of :class:`Opened`.
@@ -257,18 +265,26 @@ class Session:
             return self._refuse(unique, Errno.EPROTO, spoken)
         if self._given_up:
             return error_answer(unique, Errno.EIO)
+        self._begun = True  # first, and then a look: of two at the same time, one sees the other at least
+        if self.operations.session is not self:
+            self._begun = False
+            log.error("refused: INIT: %s", self._taken)
+            return self._refuse(unique, Errno.EBUSY, self._taken)
         granted, out = negotiate(asked, self.operations.settings, implied_flags(self.operations), self.max_pages)
         self.dialect = Dialect(granted.minor, granted.flags)
         try:
             self.operations.init(granted)
         except Exception as error:
+            self._begun = False
             number = errno_of(error) or int(Errno.EIO)
             log.error("init raised; the mount is refused with %s", error_name(number), exc_info=error)
             return self._refuse(unique, number, f"the filesystem's init raised {error!r}")
         except BaseException as error:  # SystemExit, KeyboardInterrupt: the reader's end, with no answer
+            self._begun = False
             self.refusal = f"the filesystem's init raised {error!r}"
             raise
         if self._given_up:  # meanwhile, by another thread
+            self._begun = False
             return error_answer(unique, Errno.EIO)
         self.granted = granted
         self._bound = bind(self.operations, self.dialect)
@@ -370,13 +386,15 @@ class Session:
 
     def destroy(self) -> None:
         """The session is over; calls the filesystem's ``destroy`` once."""
-        if self.destroyed:
+        if self.destroyed or self._ending:
             return
-        self.destroyed = True
+        self._ending = True
         try:
             self.operations.destroy()
         except Exception as error:
             log.error("destroy raised", exc_info=error)
+        finally:
+            self.destroyed = True  # only now another may have the filesystem
 
 
 _UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
