@@ -277,6 +277,56 @@ def test_an_interrupt_for_a_request_that_is_done_meanwhile_is_to_come_again() ->
     assert not interrupted(session, 4)
 
 
+class Tidy(Operations):
+    """``statfs`` sleeps, by itself or in a task that it waits for, and tidies up when it is cancelled."""
+
+    def __init__(self, in_a_task: bool) -> None:
+        self.in_a_task = in_a_task
+        self.sleeps = threading.Event()
+        self.tidies = threading.Event()
+        self.tidied: list[bool] = []
+
+    async def statfs(self, ino: int) -> StatFS:  # type: ignore[override]
+        await (asyncio.create_task(self.sleep()) if self.in_a_task else self.sleep())
+        return StatFS()
+
+    async def sleep(self) -> None:
+        try:
+            self.sleeps.set()
+            await asyncio.sleep(20)
+        finally:
+            self.tidies.set()
+            try:
+                await asyncio.sleep(0.2)
+                self.tidied.append(True)
+            except asyncio.CancelledError:
+                self.tidied.append(False)
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+def test_the_end_cancels_an_async_handler_once_and_lets_it_tidy_up(in_a_task: bool) -> None:
+    operations = Tidy(in_a_task)
+    served = Served(operations)
+    served.channel.ask(Opcode.STATFS, 4, nodeid=1)
+    assert operations.sleeps.wait(20)
+    served.end()
+    assert operations.tidied == [True]
+
+
+def test_an_interrupt_that_is_told_twice_cancels_once() -> None:
+    operations = Tidy(in_a_task=False)
+    served = Served(operations)
+    served.channel.ask(Opcode.STATFS, 4, nodeid=1)
+    assert operations.sleeps.wait(20)
+    request = served.session.in_flight[4]
+    request.interrupt()
+    assert operations.tidies.wait(20)
+    request.interrupt()
+    assert served.channel.answered(4) == -errno.EINTR
+    assert operations.tidied == [True]
+    served.end()
+
+
 def test_what_is_left_in_a_readers_buffer_is_no_part_of_the_next_message() -> None:
     served = Served(type("D", (Operations,), {"getattr": lambda self, ino, fh: Attributes(ino, 0o40755)})())
     served.channel.ask(Opcode.GETATTR, 4, Message((L.GetattrIn(),)), nodeid=1)

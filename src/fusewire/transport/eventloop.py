@@ -24,6 +24,7 @@ class EventLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()  # handlers are begun by any thread
+        self._handlers: dict[asyncio.Task[None], bool] = {}  # those that run, and whether they were cancelled
         self.on_start: Callable[[], None] | None = None  # called before it runs its first handler
 
     def start(self, later: Later, done: Callable[[Answer], None]) -> None:
@@ -40,9 +41,11 @@ class EventLoop:
                 done(later.interrupted())
                 return
             task = loop.create_task(self._answer(later, done), context=contextvars.copy_context())
-            later.request.on_interrupt = lambda: _cancel_soon(loop, task)
+            self._handlers[task] = False
+            task.add_done_callback(self._handlers.pop)
+            later.request.on_interrupt = lambda: self._cancel_soon(loop, task)
             if later.request.interrupted:  # between the two: nobody may have called it
-                _cancel_soon(loop, task)
+                self._cancel_soon(loop, task)
 
         loop.call_soon_threadsafe(begin)
 
@@ -90,7 +93,7 @@ class EventLoop:
         if loop is None or thread is None:
             return
         self._loop = None
-        cancelled = asyncio.run_coroutine_threadsafe(_cancel_all(), loop)
+        cancelled = asyncio.run_coroutine_threadsafe(self._cancel_all(), loop)
         try:
             cancelled.result(timeout)
         except TimeoutError:
@@ -100,13 +103,22 @@ class EventLoop:
         thread.join(timeout)
         loop.close()
 
+    def _cancel_soon(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+        loop.call_soon_threadsafe(self._cancel, task)
 
-def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    loop.call_soon_threadsafe(task.cancel)
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        """On the loop's thread. Once: the next would hit what the handler does to clean up."""
+        if self._handlers.get(task) is False:
+            self._handlers[task] = True
+            task.cancel()
 
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async def _cancel_all(self) -> None:
+        """Handlers first: a task that one of them waits for is cancelled through it."""
+        handlers = list(self._handlers)
+        for task in handlers:
+            self._cancel(task)
+        await asyncio.gather(*handlers, return_exceptions=True)
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
