@@ -82,9 +82,9 @@ class Slow(Operations):
 class Served:
     """A filesystem that readers serve on a channel."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, channel: Channel | None = None) -> None:
         self.session = Session(operations)
-        self.channel = Channel()
+        self.channel = channel or Channel()
         self.readers = Readers(self.session, self.channel)
         self.thread = threading.Thread(target=self.readers.run, daemon=True)
         self.thread.start()
@@ -325,6 +325,85 @@ def test_an_interrupt_that_is_told_twice_cancels_once() -> None:
     assert served.channel.answered(4) == -errno.EINTR
     assert operations.tidied == [True]
     served.end()
+
+
+class Refusing(Channel):
+    """The callers of these requests have left."""
+
+    def __init__(self, *left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def send(self, answer: Any) -> None:
+        super().send(answer)
+        if codec.decode_out_header(b"".join(answer)).unique in self.left:
+            raise OSError(errno.ENOENT, "the caller has left")
+
+
+class Released(Operations):
+    """Both ``open`` and ``opendir`` are released by a coroutine, which wants the loop that other handlers have used."""
+
+    def __init__(self) -> None:
+        self.loops: list[asyncio.AbstractEventLoop] = []
+        self.released: list[tuple[int, int, bool]] = []  # fh, whose request it is, whether it is on that loop
+
+    async def open(self, ino: int, flags: int) -> int:  # type: ignore[override]
+        self.loops.append(asyncio.get_running_loop())
+        return 7
+
+    def opendir(self, ino: int, flags: int) -> int:
+        return 8
+
+    async def release(self, ino: int, fh: int, flags: int) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        here = asyncio.get_running_loop() in self.loops
+        self.released.append((fh, fusewire.current_request().unique, here))
+
+    releasedir = release  # type: ignore[assignment]
+
+
+def test_what_nobody_took_is_released_on_the_loop_of_the_async_handlers() -> None:
+    operations = Released()
+    served = Served(operations, Refusing(4, 6))
+    served.channel.ask(Opcode.OPEN, 4, Message((L.OpenIn(0),)), nodeid=1)
+    wait_until(lambda: len(operations.released) == 1)
+    served.channel.ask(Opcode.OPENDIR, 6, Message((L.OpenIn(0),)), nodeid=1)
+    wait_until(lambda: len(operations.released) == 2)
+    served.end()
+    assert operations.released == [(7, 4, True), (8, 6, True)]
+
+
+def test_what_nobody_took_is_released_where_no_async_handler_has_run() -> None:
+    operations = Released()
+    served = Served(operations, Refusing(6))
+    served.channel.ask(Opcode.OPENDIR, 6, Message((L.OpenIn(0),)), nodeid=1)
+    wait_until(lambda: operations.released)
+    served.end()
+    assert operations.released == [(8, 6, False)]
+
+
+def test_an_open_file_that_nobody_took_is_released_before_its_inode_is_forgotten() -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    class Made(Operations):
+        def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[Entry, int]:
+            return Entry(Attributes(2, 0o100644)), 7
+
+        def release(self, ino: int, fh: int, flags: int) -> None:
+            calls.append(("release", ino, fusewire.current_request().unique))
+
+        def forget(self, ino: int, nlookup: int) -> None:
+            calls.append(("forget", ino, fusewire.current_request().unique))
+
+    session = Session(Made())
+    session.handle(codec.encode_request(Opcode.INIT, Message((L.InitIn(7, 45),)), unique=2))
+    create = codec.encode_request(Opcode.CREATE, Message((L.CreateIn(2, 0o100644),), (b"f",)), unique=4, nodeid=1)
+    answer = session.handle(create)
+    assert isinstance(answer, tuple)
+    session.undelivered(create, answer)
+    assert calls == [("release", 2, 4), ("forget", 2, 4)]
+    with pytest.raises(RuntimeError, match="no request is being handled"):
+        fusewire.current_request()
 
 
 def test_what_is_left_in_a_readers_buffer_is_no_part_of_the_next_message() -> None:

@@ -14,33 +14,32 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..inspect.events import EventStream, Kind
-from ..wire.codec import IN_HEADER_SIZE, decode_out_header, iter_direntplus
+from ..wire.codec import IN_HEADER_SIZE
 from ..wire.errno import Errno, error_name
 from ..wire.flags import KERNEL_MINOR_VERSION, KERNEL_VERSION, OLDEST_MINOR_VERSION, Opcode
 from ..wire.layout import Buffer, ProtocolError
 from ..wire.layouts import (
     BATCH_FORGET_IN,
-    ENTRY_OUT,
     FORGET_IN,
     FORGET_ONE,
     INIT_IN,
     INIT_OUT,
     INTERRUPT_IN,
-    OPEN_OUT,
     InitOut,
 )
 from ..wire.render import opcode_name
 from ..wire.table import LATEST, OPERATIONS, Dialect
 from .decode import is_flock
 from .dispatch import Bound, bind, bind_flock, implied_flags
-from .encode import HEADER_SIZE, with_header
 from .encode import Answer as Answer
+from .encode import with_header
 from .errors import errno_of, error_answer, not_encoded, raised
 from .later import Later as Later
 from .notify import Notifier
 from .operations import Operations
 from .request import NOTHING, Request, Seat, _current, read_header
 from .settings import MAX_PAGES, Granted, negotiate
+from .undelivered import take_back
 
 log = logging.getLogger("fusewire.daemon")
 
@@ -81,6 +80,8 @@ class Session:
         self.initialized = threading.Event()
         self.refusal = ""  # why INIT was answered with an error
         self._given_up = False
+        self.loop: asyncio.AbstractEventLoop | None = None  # that its async handlers run on, once one does
+        self.taking_back: set[asyncio.Task[None]] = set()  # there, what nobody took
         self.events: EventStream | None = None
         self.who: Callable[[], tuple[int, str]] = lambda: (0, "daemon")
         self._bound: dict[int, Bound] = {}  # nothing is answered before INIT
@@ -319,33 +320,8 @@ class Session:
         return error_answer(read_header(message)[2], Errno.EIO)
 
     def undelivered(self, message: Buffer, answer: Answer) -> None:
-        """The kernel did not take this answer: its caller has left. What it granted is taken back: the reference of an
-        entry by ``forget``, an open file by ``release``."""
-        _, opcode, _, nodeid, _ = read_header(message)
-        if opcode not in _GRANTS:
-            return
-        whole = b"".join(answer)
-        body = whole[HEADER_SIZE:]
-        if decode_out_header(whole).error or not body:
-            return
-        if opcode == Opcode.READDIRPLUS:
-            for name, _, entry in iter_direntplus(body):
-                if entry.nodeid and name not in (b".", b".."):
-                    self._forget(entry.nodeid, 1)
-        if opcode in _GRANTS_ENTRY:
-            entry = ENTRY_OUT.unpack(body)
-            nodeid = entry.nodeid
-            if nodeid:
-                self._forget(nodeid, 1)
-            body = body[ENTRY_OUT.size :]
-        release = _RELEASES.get(Opcode(opcode))
-        if release is not None:
-            try:
-                done = getattr(self.operations, release)(nodeid, OPEN_OUT.unpack(body).fh, 0)
-                if inspect.iscoroutine(done):
-                    asyncio.run(done)
-            except Exception as error:
-                log.error("%s(node %d) raised", release, nodeid, exc_info=error)
+        """The kernel did not take this answer: its caller has left. What it granted is taken back (see ``undelivered``)."""
+        take_back(self, message, answer)
 
     def _forget(self, nodeid: int, nlookup: int) -> None:
         try:
@@ -398,10 +374,3 @@ class Session:
 
 
 _UNANSWERED = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY})
-_GRANTS_ENTRY = frozenset(
-    {Opcode.LOOKUP, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.CREATE, Opcode.TMPFILE}
-)
-_RELEASES = {
-    Opcode.OPEN: "release", Opcode.CREATE: "release", Opcode.TMPFILE: "release", Opcode.OPENDIR: "releasedir",
-}  # fmt: skip
-_GRANTS = _GRANTS_ENTRY | _RELEASES.keys() | {Opcode.READDIRPLUS}

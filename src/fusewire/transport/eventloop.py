@@ -35,6 +35,7 @@ class EventLoop:
             log.error("no async handler can run (%s): allow more threads (ulimit -u, TasksMax)", error)
             done(later.failed())
             return
+        later.session.loop = loop
 
         def begin() -> None:
             if later.request.interrupted:  # a task that is cancelled before its first step never answers
