@@ -400,20 +400,8 @@ def test_every_request_shows_the_same_number_of_an_inode(system: Client) -> None
 def test_numbers_without_room_beside_their_filesystems_are_counted_out() -> None:
     numbers = Numbers(device=1)
     large = (1 << 64) - 1
-    first = [
-        numbers.shown(1, 7),
-        numbers.shown(1, large),
-        numbers.shown(2, 7),
-        numbers.shown(2, large),
-        numbers.shown(3, 7),
-    ]
-    again = [
-        numbers.shown(1, 7),
-        numbers.shown(1, large),
-        numbers.shown(2, 7),
-        numbers.shown(2, large),
-        numbers.shown(3, 7),
-    ]
+    places = [(1, 7), (1, large), (2, 7), (2, large), (3, 7)]
+    first, again = ([numbers.shown(device, ino) for device, ino in places] for _ in range(2))
     assert first == again
     assert len(set(first)) == len(first)
     assert first[0] == 7

@@ -43,3 +43,21 @@ def guarded(daemon: subprocess.Popen[str]) -> Iterator[None]:
     finally:
         daemon.kill()
         daemon.communicate(timeout=20)
+
+
+@contextlib.contextmanager
+def serving(source: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program that has mounted, and said so."""
+    daemon = program(source, path)
+    with guarded(daemon):
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "mounted\n"
+        yield daemon
+
+
+def said_by(source: str, path: Path) -> str:
+    """What a program that ends by itself prints."""
+    daemon = program(source, path)
+    with guarded(daemon):
+        said, _ = daemon.communicate(timeout=20)
+    return said

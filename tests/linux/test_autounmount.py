@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MEMORY, real_mount, wait_until
-from programs import guarded, nothing_is_left, program
+from programs import guarded, nothing_is_left, program, said_by, serving
 
 import fusewire
 from fusewire import MountError, MountOptions
@@ -49,10 +49,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGSEGV, signal.SIGKILL])
 def test_a_signal_that_ends_the_program_leaves_no_mount(mountpoint: Path, number: signal.Signals) -> None:
-    daemon = program(MOUNTED, mountpoint)
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(MOUNTED, mountpoint) as daemon:
         daemon.send_signal(number)
         assert daemon.wait(timeout=20) == -number
         wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
@@ -60,10 +57,7 @@ def test_a_signal_that_ends_the_program_leaves_no_mount(mountpoint: Path, number
 
 def test_a_signal_to_a_whole_service_leaves_no_mount(mountpoint: Path) -> None:
     """As systemd sends it, to all of a control group: the watcher outlives it."""
-    daemon = program(MOUNTED, mountpoint)
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(MOUNTED, mountpoint) as daemon:
         ignored = Path(f"/proc/{watcher_of(mountpoint)}/status")
         wait_until(lambda: int(ignored.read_text().partition("SigIgn:")[2].split()[0], 16) & 1 << (signal.SIGTERM - 1))
         os.kill(watcher_of(mountpoint), signal.SIGTERM)
@@ -74,34 +68,28 @@ def test_a_signal_to_a_whole_service_leaves_no_mount(mountpoint: Path) -> None:
 def test_a_program_that_dies_just_after_mount_2_leaves_no_mount(mountpoint: Path) -> None:
     """Before it can tell its watcher what it has mounted."""
     source = """
-    from fusewire.linux import autounmount, mounts
+    from fusewire.linux import mounts
     from fusewire.linux.autounmount import AutoUnmount
     watcher = AutoUnmount(M)
     fd = mounts.mount(M)
     print("mounted", flush=True)
     time.sleep(60)
     """
-    daemon = program(source, mountpoint)
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(source, mountpoint) as daemon:
         daemon.kill()
         wait_until(lambda: mounts.mount_at(str(mountpoint)) is None)
 
 
 def test_a_watcher_that_was_told_nothing_leaves_a_mount_that_lives(mountpoint: Path) -> None:
-    watcher = AutoUnmount(str(mountpoint))
     with real_mount(mountpoint, MEMORY) as mounted:
-        watcher.close()
+        autounmount.unmount(str(mountpoint), "")
+        assert mounts.mount_at(str(mountpoint)) is not None
         assert mounted.sh("echo here > f; cat f") == "here\n"
 
 
 def test_what_moved_with_its_parent_is_found(tmp_path: Path) -> None:
     (tmp_path / "before" / "mnt").mkdir(parents=True)
-    daemon = program(MOUNTED, tmp_path / "before" / "mnt")
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(MOUNTED, tmp_path / "before" / "mnt") as daemon:
         (tmp_path / "before").rename(tmp_path / "after")
         daemon.kill()
         wait_until(lambda: mounts.mount_at(str(tmp_path / "after" / "mnt")) is None)
@@ -110,10 +98,7 @@ def test_what_moved_with_its_parent_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alone", [False, True])
 def test_bind_mounts_go_too(mountpoint: Path, tmp_path: Path, alone: bool) -> None:
     (tmp_path / "bound").mkdir()
-    daemon = program(MOUNTED, mountpoint)
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(MOUNTED, mountpoint) as daemon:
         subprocess.run(["mount", "--bind", mountpoint, tmp_path / "bound"], check=True, timeout=20)
         if alone:
             mounts.unmount(str(mountpoint))
@@ -174,7 +159,7 @@ def test_a_python_that_the_mount_will_cover_is_refused_for_a_watcher(mountpoint:
     try: fusewire.Mounted(MemoryFS(), M, fusewire.MountOptions(auto_unmount=True))
     except fusewire.MountError as error: print(error)
     """
-    said, _ = program(source, mountpoint).communicate(timeout=20)
+    said = said_by(source, mountpoint)
     assert f"it takes {mountpoint}/bin/python3, which will be beneath the mount" in said
 
 
@@ -195,10 +180,7 @@ def test_a_child_does_not_keep_the_watcher_waiting(mountpoint: Path) -> None:
         print("mounted", flush=True)
         time.sleep(60)
     """
-    daemon = program(source, mountpoint)
-    with guarded(daemon):
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "mounted\n"
+    with serving(source, mountpoint) as daemon:
         child = next(pid for pid in children_of(daemon.pid) if pid != watcher_of(mountpoint))
         try:
             daemon.kill()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MEMORY, RealMount, in_thread, real_mount, wait_until
-from programs import guarded, nothing_is_left, program
+from programs import guarded, nothing_is_left, program, said_by
 
 import fusewire
 from fusewire import MountError
@@ -36,9 +36,7 @@ def test_an_init_that_ends_its_thread_fails_the_mount(mountpoint: Path, ending: 
     try: fusewire.run(FS(), M)
     except fusewire.MountError as error: print(error)
     """
-    daemon = program(source, mountpoint)
-    with guarded(daemon):
-        said, _ = daemon.communicate(timeout=20)
+    said = said_by(source, mountpoint)
     assert "was not mounted: the filesystem's init " in said
     assert ending in said
     assert mounts.mount_at(str(mountpoint)) is None
@@ -54,9 +52,7 @@ def test_a_reader_that_fails_before_it_has_read_init_fails_the_mount(mountpoint:
     try: fusewire.run(MemoryFS(), M)
     except fusewire.MountError as error: print(error)
     """
-    daemon = program(source, mountpoint)
-    with guarded(daemon):
-        said, _ = daemon.communicate(timeout=20)
+    said = said_by(source, mountpoint)
     assert "was not mounted: its reader failed with MemoryError()" in said
     assert mounts.mount_at(str(mountpoint)) is None
 

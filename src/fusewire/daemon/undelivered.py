@@ -123,11 +123,8 @@ def _run_async(session: Session, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
     except TimeoutError:
         log.warning("what an answer granted that nobody took is not taken back yet: its release takes long")
-    except (
-        RuntimeError,
-        CancelledError,
-    ):  # the loop is closed, or about to be: destroy comes, and ends all that is open
-        work.close()
+    except (RuntimeError, CancelledError):
+        work.close()  # the loop is closed, or about to be: destroy comes, and ends all that is open
 
 
 def _tell(step: Step, error: Exception) -> None:

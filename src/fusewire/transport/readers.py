@@ -317,14 +317,12 @@ class Readers:
         return ""
 
     def _starving(self, error: Exception) -> str:
-        known, self._starved = self._starved, True
+        if self._starved:
+            return ""
+        self._starved = True
         return (
-            ""
-            if known
-            else (
-                f"no further reader can be started ({error}): requests wait until a handler comes back. Allow more threads "
-                "(ulimit -u, TasksMax) or memory"
-            )
+            f"no further reader can be started ({error}): requests wait until a handler comes back. Allow more threads "
+            "(ulimit -u, TasksMax) or memory"
         )
 
     def _start_reader(self, seat: Reader) -> None:
